@@ -1,0 +1,226 @@
+//! `CallRoom`: one call.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::call_id::CallId;
+
+/// What a call is asked to be.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "callplane.io",
+    version = "v1alpha1",
+    kind = "CallRoom",
+    namespaced,
+    doc = "A CallRoom is one call: apply it, and the operator picks a media node that carries it.",
+    status = "CallRoomStatus",
+    derive = "PartialEq",
+    shortname = "croom",
+    category = "callplane",
+    selectable = ".status.route.node",
+    selectable = ".status.previousRoute.node",
+    selectable = ".status.phase",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Node", type_ = "string", json_path = ".status.route.node"),
+    printcolumn(name = "Epoch", type_ = "integer", json_path = ".status.route.epoch"),
+    printcolumn(name = "Participants", type_ = "integer", json_path = ".status.participants"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", priority = "1"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = "1"
+    ),
+    validation = Rule::new("size(self.metadata.name) <= 63")
+        .message("the name of a CallRoom may have at most 63 characters: it is part of the URL that clients join by")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!(has(self.pool) && has(self.poolSelector))")
+        .message("set either pool or poolSelector, not both: pool names one MediaPool, poolSelector picks among several by label"),
+    validation = Rule::new("has(self.pool) == has(oldSelf.pool) && (!has(self.pool) || self.pool == oldSelf.pool)")
+        .message("pool cannot be changed: create another CallRoom with the new pool and end this one"),
+    validation = Rule::new("has(self.poolSelector) == has(oldSelf.poolSelector) && (!has(self.poolSelector) || self.poolSelector == oldSelf.poolSelector)")
+        .message("poolSelector cannot be changed: create another CallRoom with the new selector and end this one"),
+    validation = Rule::new("has(self.region) == has(oldSelf.region) && (!has(self.region) || self.region == oldSelf.region)")
+        .message("region cannot be changed, since media never leaves it: create another CallRoom in the new region and end this one"),
+    validation = Rule::new("!oldSelf.ended || self.ended")
+        .message("an ended call cannot be opened again: create another CallRoom")
+)]
+pub struct CallRoomSpec {
+    /// How many people may be in the call at once, 2 to 50. Capacity for all of them is reserved on the media node.
+    #[serde(default = "default_max_participants")]
+    #[schemars(range(min = 2, max = 50))]
+    pub max_participants: i32,
+
+    /// Name of the MediaPool that carries the call. Without it and without `poolSelector` any pool may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub pool: Option<String>,
+
+    /// Labels of the MediaPools that may carry the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_selector: Option<LabelSelector>,
+
+    /// Region that media never leaves. Without it any region may carry the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub region: Option<String>,
+
+    /// When the call ends by itself.
+    #[serde(default)]
+    pub lifetime: Lifetime,
+
+    /// Set to true to end the call: participants are told and the node lets go. Cannot be undone.
+    #[serde(default)]
+    pub ended: bool,
+}
+
+const fn default_max_participants() -> i32 {
+    50
+}
+
+/// When a call ends by itself. Zero or absent means never.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!has(self.maxDurationSeconds) || self.maxDurationSeconds >= 60")
+        .message("maxDurationSeconds must be at least 60: leave it out for a call without a limit"))]
+pub struct Lifetime {
+    /// The call ends after nobody was in it for this long. Counted from its start as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 5, max = 604_800))]
+    pub empty_timeout_seconds: Option<i32>,
+
+    /// The call ends this long after it became ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 2_592_000))]
+    pub max_duration_seconds: Option<i32>,
+
+    /// The CallRoom is deleted this long after the call ended. Without it it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2_592_000))]
+    pub ttl_seconds_after_ended: Option<i32>,
+}
+
+/// What a call is. Written by the operator alone.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallRoomStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Summary of the conditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+
+    /// People in the call, as its media node last reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participants: Option<i32>,
+
+    /// Where media flows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Route>,
+
+    /// Where media flowed until clients have moved to `route`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_route: Option<Route>,
+
+    /// When the call first became ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Time>,
+
+    /// `Placed`, `Ready` and `Ended`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Summary of a call's conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// It has no node yet.
+    Pending,
+    /// It can be joined.
+    Ready,
+    /// It is over.
+    Ended,
+}
+
+/// Where a call's media flows. Every change is a new route with the next epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Route {
+    /// Counts the routes of this call from 1. For one epoch, one node serves the call.
+    #[schemars(range(min = 1))]
+    pub epoch: i64,
+    /// How media flows.
+    pub mode: RouteMode,
+    /// Name of the MediaNode that serves this epoch.
+    pub node: String,
+    /// Why the route was made, as one CamelCase word.
+    pub reason: String,
+    /// When.
+    pub since: Time,
+}
+
+/// How media flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RouteMode {
+    /// Through a media node.
+    #[serde(rename = "SFU")]
+    Sfu,
+}
+
+/// A room as its nodes need it: identity, size and routes, without the rest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoutedRoom {
+    /// Namespace and name.
+    pub id: CallId,
+    /// `metadata.uid`: tells a room from a later one of the same name.
+    pub uid: String,
+    /// `spec.maxParticipants`.
+    pub max_participants: i32,
+    /// Where media flows.
+    pub route: Option<Route>,
+    /// Where media flowed before.
+    pub previous_route: Option<Route>,
+    /// It ended, or is to end.
+    pub ended: bool,
+}
+
+impl CallRoom {
+    /// Namespace and name. A CallRoom is namespaced, so the API server always fills in both.
+    pub fn call_id(&self) -> CallId {
+        CallId::new(
+            self.metadata.namespace.clone().unwrap_or_default(),
+            self.metadata.name.clone().unwrap_or_default(),
+        )
+    }
+
+    /// Whether it ended or was asked to, or is being deleted.
+    pub fn is_over(&self) -> bool {
+        self.spec.ended
+            || self.metadata.deletion_timestamp.is_some()
+            || self.status.as_ref().is_some_and(|s| s.phase == Some(Phase::Ended))
+    }
+
+    /// What a node needs of it.
+    pub fn routed(&self) -> RoutedRoom {
+        RoutedRoom {
+            id: self.call_id(),
+            uid: self.metadata.uid.clone().unwrap_or_default(),
+            max_participants: self.spec.max_participants,
+            route: self.status.as_ref().and_then(|s| s.route.clone()),
+            previous_route: self.status.as_ref().and_then(|s| s.previous_route.clone()),
+            ended: self.is_over(),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Labels, annotations, ports and object names that more than one part has to agree on.
+
+/// Label on nodes and pods: the pool that they belong to.
+pub const POOL_LABEL: &str = "callplane.io/pool";
+/// Label on pods: `media-node`.
+pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+/// Value of [`COMPONENT_LABEL`] on media-node pods.
+pub const MEDIA_NODE_COMPONENT: &str = "media-node";
+/// Annotation that keeps the cluster autoscaler away from a pod with calls on it.
+pub const SAFE_TO_EVICT_ANNOTATION: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+
+/// Field manager of the operator's room controller.
+pub const ROOM_MANAGER: &str = "callplane-room-controller";
+/// Field manager of the operator's node controller.
+pub const NODE_MANAGER: &str = "callplane-node-controller";
+/// Field manager of the operator's pool controller.
+pub const POOL_MANAGER: &str = "callplane-pool-controller";
+/// Field manager of a media node.
+pub const MEDIA_NODE_MANAGER: &str = "callplane-media-node";
+
+/// Secret with the key that signs join tokens: `private.pem` (PKCS#8, ES256) and `kid`. Never mounted into a media node.
+pub const JOIN_KEYS_SECRET: &str = "callplane-join-keys";
+/// Secret with the public half as `jwks.json`, mounted into every media node.
+pub const JOIN_PUBLIC_SECRET: &str = "callplane-join-public";
+/// Service account of the media-node pods.
+pub const MEDIA_NODE_SERVICE_ACCOUNT: &str = "callplane-media-node";
+
+/// `iss` of a join token.
+pub const TOKEN_ISSUER: &str = "callplane";
+/// `aud` of a join token.
+pub const TOKEN_AUDIENCE: &str = "callplane-media";
+
+/// TCP port of a media node's HTTP API and events.
+pub const API_PORT: u16 = 8080;
+/// TCP port of `/livez`, `/readyz` and `/metrics`, on every part.
+pub const ADMIN_PORT: u16 = 9090;
+/// First UDP port for media inside a pod; event loop `i` listens on `RTC_PORT + i`.
+pub const RTC_PORT: u16 = 40000;

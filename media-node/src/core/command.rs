@@ -1,0 +1,315 @@
+//! What the outside tells the core, and what it hears back.
+//!
+//! The core keeps packet state only. Participants, tokens, JSON and limits live in `api`, which turns
+//! mediasoup's parameters into the flat values below (see `ortc`). Ids, credentials and SSRCs come from
+//! the caller, because the core has no randomness of its own.
+
+use std::net::SocketAddr;
+
+/// One room on one event loop. Unique within the process, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomId(pub u64);
+
+/// One WebRTC transport (an ICE/DTLS/SRTP association with one client). Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TransportId(pub u64);
+
+/// One published track. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProducerId(pub u64);
+
+/// One subscription to a producer. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConsumerId(pub u64);
+
+/// Kind of a track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MediaKind {
+    /// Sound.
+    Audio,
+    /// Pictures.
+    Video,
+}
+
+/// The server's half of the ICE credentials (RFC 8445 §5.3). The ufrag is unique in the process: it is
+/// what the first datagrams of a client are demultiplexed by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IceCredentials {
+    /// 4 to 256 ICE characters.
+    pub ufrag: String,
+    /// 22 to 256 ICE characters.
+    pub password: String,
+}
+
+/// Role of the *client* in the DTLS handshake (RFC 8842). The server takes the other one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DtlsRole {
+    /// The client sends the ClientHello (`a=setup:active`).
+    Client,
+    /// The client waits for ours (`a=setup:passive`).
+    Server,
+}
+
+/// A certificate fingerprint of the client (RFC 8122).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// `sha-256`, `sha-384` or `sha-512`, lower case.
+    pub algorithm: String,
+    /// Digest bytes.
+    pub digest: Vec<u8>,
+}
+
+/// Header extensions that the core reads or writes; every other one is not negotiated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExtensionKind {
+    /// `urn:ietf:params:rtp-hdrext:sdes:mid`
+    Mid,
+    /// `urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id`
+    Rid,
+    /// `urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id`
+    RepairedRid,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time`
+    AbsSendTime,
+    /// `http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01`
+    TransportCc,
+    /// `urn:ietf:params:rtp-hdrext:ssrc-audio-level` (RFC 6464)
+    AudioLevel,
+    /// `urn:3gpp:video-orientation`
+    VideoOrientation,
+    /// `urn:ietf:params:rtp-hdrext:toffset`
+    TransmissionOffset,
+}
+
+/// A negotiated extension id (RFC 8285), 1 to 14 for the one-byte form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderExtension {
+    /// What it carries.
+    pub kind: ExtensionKind,
+    /// Its id in this direction.
+    pub id: u8,
+}
+
+/// What the core must know about a payload: where a key frame begins, and what can be rewritten in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Codec {
+    /// `audio/opus` (RFC 7587).
+    Opus,
+    /// `video/VP8` (RFC 7741).
+    Vp8,
+    /// `video/VP9` (RFC 9628).
+    Vp9,
+    /// `video/H264` (RFC 6184).
+    H264,
+    /// Anything else: forwarded as it is; every packet counts as a point where one may start.
+    #[default]
+    Other,
+}
+
+/// One codec of a producer, with the payload types on both sides of the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerCodec {
+    /// Payload type that the publisher sends.
+    pub payload_type: u8,
+    /// Payload type of the same codec in the router's capabilities.
+    pub router_payload_type: u8,
+    /// Which payload format it is.
+    pub codec: Codec,
+    /// RTP clock in Hz.
+    pub clock_rate: u32,
+    /// Payload type of the publisher's RTX stream for this codec (RFC 4588).
+    pub rtx_payload_type: Option<u8>,
+    /// The publisher answers generic NACK.
+    pub nack: bool,
+    /// The publisher answers PLI.
+    pub pli: bool,
+}
+
+/// One stream of a producer. `ssrc: None` means that it is learned from mid/rid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducerEncoding {
+    /// Signalled SSRC.
+    pub ssrc: Option<u32>,
+    /// Signalled SSRC of its RTX stream.
+    pub rtx_ssrc: Option<u32>,
+    /// RTP stream id (RFC 8852).
+    pub rid: Option<String>,
+}
+
+/// What a producer sends, in the publisher's own numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducerSpec {
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// `mid` of the publisher's media section.
+    pub mid: Option<String>,
+    /// Media codecs (RTX is a field of each).
+    pub codecs: Vec<ProducerCodec>,
+    /// Streams, in mediasoup's order (lowest simulcast layer first).
+    pub encodings: Vec<ProducerEncoding>,
+    /// Extension ids of the publisher.
+    pub header_extensions: Vec<HeaderExtension>,
+    /// RTCP CNAME.
+    pub cname: Option<String>,
+    /// Starts paused: packets are counted and dropped.
+    pub paused: bool,
+}
+
+/// What a subscriber receives, in the router's numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerSpec {
+    /// `mid`, unique in its transport.
+    pub mid: String,
+    /// Router payload types that the subscriber decodes; packets of any other are dropped.
+    pub payload_types: Vec<u8>,
+    /// RTP clock in Hz.
+    pub clock_rate: u32,
+    /// SSRC of the forwarded stream.
+    pub ssrc: u32,
+    /// SSRC and payload type of the RTX stream, where the subscriber takes one.
+    pub rtx: Option<(u32, u8)>,
+    /// The subscriber sends generic NACK.
+    pub nack: bool,
+    /// Extension ids towards the subscriber.
+    pub header_extensions: Vec<HeaderExtension>,
+    /// RTCP CNAME.
+    pub cname: String,
+    /// Starts paused: nothing is sent until `ResumeConsumer`.
+    pub paused: bool,
+}
+
+/// An order to the core. Orders that name something unknown are ignored: closing races with closing.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A new transport that waits for a client.
+    CreateTransport {
+        /// New id.
+        transport: TransportId,
+        /// Room whose producers it may consume.
+        room: RoomId,
+        /// Server's credentials.
+        ice: IceCredentials,
+    },
+    /// The client's DTLS parameters: the handshake may complete from here on.
+    ConnectTransport {
+        /// Which.
+        transport: TransportId,
+        /// The client's role.
+        role: DtlsRole,
+        /// Any one of these must match the client's certificate.
+        fingerprints: Vec<Fingerprint>,
+    },
+    /// New ICE credentials; the old ones stay valid until the first check with the new ones.
+    RestartIce {
+        /// Which.
+        transport: TransportId,
+        /// Server's new credentials.
+        ice: IceCredentials,
+    },
+    /// Ends the transport with all its producers and consumers (DTLS close_notify is sent).
+    CloseTransport {
+        /// Which.
+        transport: TransportId,
+    },
+    /// Publishes.
+    Produce {
+        /// New id.
+        producer: ProducerId,
+        /// Transport that receives it.
+        transport: TransportId,
+        /// Its streams.
+        spec: ProducerSpec,
+    },
+    /// Stops or restarts forwarding of a producer.
+    PauseProducer {
+        /// Which.
+        producer: ProducerId,
+        /// New state.
+        paused: bool,
+    },
+    /// Unpublishes; its consumers end too.
+    CloseProducer {
+        /// Which.
+        producer: ProducerId,
+    },
+    /// Subscribes.
+    Consume {
+        /// New id.
+        consumer: ConsumerId,
+        /// Transport that sends it.
+        transport: TransportId,
+        /// What is forwarded.
+        producer: ProducerId,
+        /// In which numbers.
+        spec: ConsumerSpec,
+    },
+    /// Stops or restarts sending to a consumer; restarting asks the publisher for a key frame.
+    PauseConsumer {
+        /// Which.
+        consumer: ConsumerId,
+        /// New state.
+        paused: bool,
+    },
+    /// Ends a subscription.
+    CloseConsumer {
+        /// Which.
+        consumer: ConsumerId,
+    },
+    /// The highest encoding of a simulcast producer that the consumer is to get. The switch happens at
+    /// the next key frame of the highest encoding up to it that is being received.
+    SelectEncoding {
+        /// Which.
+        consumer: ConsumerId,
+        /// Index into [`ProducerSpec::encodings`]; larger than the last means the last.
+        encoding: usize,
+    },
+    /// Asks the publisher for a key frame (coalesced).
+    RequestKeyFrame {
+        /// For whom.
+        consumer: ConsumerId,
+    },
+}
+
+/// Where a transport stands, as mediasoup names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportState {
+    /// No valid connectivity check yet.
+    New,
+    /// A tuple was validated; DTLS is under way.
+    Connecting,
+    /// DTLS is done and keys are in place.
+    Connected,
+    /// The client proved no consent for the consent timeout (RFC 7675); it may come back.
+    Disconnected,
+    /// DTLS failed: wrong fingerprint or protocol error. Final.
+    Failed,
+    /// The client said goodbye (close_notify) or it was closed. Final.
+    Closed,
+}
+
+/// News from the core.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A transport changed its state.
+    TransportState {
+        /// Which.
+        transport: TransportId,
+        /// New state.
+        state: TransportState,
+        /// The validated remote tuple, if any.
+        remote: Option<SocketAddr>,
+    },
+    /// A consumer of a simulcast producer was switched to another encoding, at a key frame.
+    EncodingChanged {
+        /// Which.
+        consumer: ConsumerId,
+        /// Index into [`ProducerSpec::encodings`].
+        encoding: usize,
+    },
+    /// The loudest producer of a room changed (from RFC 6464 audio levels).
+    ActiveSpeaker {
+        /// Which room.
+        room: RoomId,
+        /// The producer that speaks now, `None` when nobody has for a while.
+        producer: Option<ProducerId>,
+    },
+}
