@@ -1,0 +1,66 @@
+# The front door: each target says in one line what it is for, and the work is in scripts.
+
+# Everything slow is kept here, so that a second clone is quick.
+export CALLPLANE_CACHE ?= $(HOME)/.cache/callplane
+# Everything that belongs to the running cluster is kept here.
+export CALLPLANE_STATE ?= /var/lib/callplane-e2e
+export CARGO_TARGET_DIR ?= $(CALLPLANE_CACHE)/target
+export npm_config_cache ?= $(CALLPLANE_CACHE)/npm
+export PATH := $(CALLPLANE_CACHE)/bin:$(PATH)
+# make demo: local (a cluster of our own on this machine), kind, or current (the one KUBECONFIG names).
+export CLUSTER ?= local
+export REGISTRY
+# make fuzz: seconds for each target.
+FUZZ_SECONDS ?= 30
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo demo-down test unit charts-test e2e lint crds manifests cluster-up cluster-down fuzz bench-placement
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build the operator and the media node for release
+	cargo build --release --locked -p callplane-operator -p callplane-media-node
+
+demo: ## A call in browsers on a Kubernetes cluster on this machine (CLUSTER=kind|current: on another)
+	@e2e/demo/demo.sh up
+
+demo-down: ## Remove the demo, and the cluster that it started
+	@e2e/demo/demo.sh down
+
+test: unit charts-test e2e ## Every test: units, chart, and the scenarios on a real cluster
+
+unit: ## Tests that need no cluster
+	cargo test --workspace --exclude callplane-e2e --locked
+
+charts-test: ## Golden tests of the chart
+	@e2e/cluster/tools.sh lint
+	charts/test.sh
+
+e2e: ## The scenarios on a real cluster (ARGS="name" runs those whose name contains it)
+	@e2e/cluster/with.sh cargo test --locked -p callplane-e2e -- --test-threads=1 --nocapture $(ARGS)
+
+lint: ## Formatting, lints, licences, shell scripts, chart; generated files are up to date
+	@e2e/cluster/tools.sh lint
+	@e2e/cluster/lint.sh
+
+crds: ## Generate the CRDs from their Rust types
+	cargo run --quiet --locked -p callplane-crds --bin crdgen
+
+manifests: crds ## Generate the plain-YAML install from the chart
+	@e2e/cluster/tools.sh lint
+	manifests/generate.sh
+
+cluster-up: ## Start the two-node Kubernetes cluster and give it the images
+	@e2e/cluster/tools.sh
+	@e2e/cluster/up.sh
+	@e2e/cluster/images.sh
+
+cluster-down: ## Stop the cluster and remove every trace of it
+	@e2e/cluster/down.sh
+
+fuzz: ## Fuzz every parser that reads from the network (FUZZ_SECONDS each)
+	media-node/fuzz/run.sh $(FUZZ_SECONDS)
+
+bench-placement: ## Measure how fast rooms are placed
+	cargo run --release --locked -p callplane-bench --bin bench-placement

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# images.sh [project|system]: builds the images and gives them to both machines' containerd. What is
+# the same as last time is neither built nor imported again. `system` is what the cluster itself
+# needs (pause, CoreDNS); `project` (the default) is the operator and the media node.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=overlay
+CONTEXTS=$CACHE/images
+mkdir -p "$CONTEXTS"
+buildah_() { buildah --root "$CACHE/buildah" --runroot "$CACHE/buildah-run" "$@"; }
+
+# image NAME CONTAINERFILE FILE... [-- BUILD_ARGUMENT...]: an image whose context is the given files.
+image() {
+  local name=$1 containerfile=$2 key reference=localhost/callplane/$1:dev files=()
+  shift 2
+  while (($#)) && [[ $1 != -- ]]; do
+    files+=("$1")
+    shift
+  done
+  [[ ${1:-} != -- ]] || shift
+  key=$(cat "$containerfile" "${files[@]}" <(echo "$@") | sha256sum | cut -c1-16)
+  local archive=$CONTEXTS/$name-$key.tar
+  if [[ ! -e $archive ]]; then
+    say "building image $reference"
+    rm -rf "${CONTEXTS:?}/$name" "$CONTEXTS/$name"-*.tar
+    mkdir "$CONTEXTS/$name"
+    cp "${files[@]}" "$CONTEXTS/$name/"
+    {
+      buildah_ bud --pull=false --layers=false --file "$containerfile" --tag "$reference" "$@" "$CONTEXTS/$name" &&
+        buildah_ push "$reference" "docker-archive:$archive.new:$reference"
+    } >"$CACHE/$name-image.log" 2>&1 || die "image $reference did not build (see $CACHE/$name-image.log)"
+    mv "$archive.new" "$archive"
+    rm -rf "${CONTEXTS:?}/$name"
+  fi
+  local machine imported
+  for machine in "${MACHINES[@]}"; do
+    imported=$(machine_dir "$machine")/images/$name
+    [[ $(cat "$imported" 2>/dev/null) != "$key" ]] || continue
+    wait_for 20 "containerd of machine $machine" on "$machine" ctr version
+    on "$machine" ctr --namespace k8s.io images import - <"$archive" >/dev/null
+    mkdir -p "${imported%/*}"
+    echo "$key" >"$imported"
+    say "imported $reference into $(node_name "$machine")"
+  done
+}
+
+# The base of the project's images: Debian from its own archive, since no registry need be reachable.
+base() {
+  local base=localhost/debian:bookworm-slim archive=$CONTEXTS/debian-bookworm.tar
+  buildah_ inspect --type image "$base" >/dev/null 2>&1 && return 0
+  say "building image $base (about 40 s)"
+  if [[ ! -e $archive ]]; then
+    mmdebstrap --mode=root --variant=minbase --include=ca-certificates \
+      --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+      --dpkgopt='path-exclude=/usr/share/locale/*' \
+      bookworm "$archive.new" >"$CACHE/debian-image.log" 2>&1 || die "mmdebstrap failed (see $CACHE/debian-image.log)"
+    mv "$archive.new" "$archive"
+  fi
+  mkdir -p "$CONTEXTS/debian"
+  ln -f "$archive" "$CONTEXTS/debian/base.tar"
+  printf 'FROM scratch\nADD base.tar /\n' >"$CONTEXTS/debian/Containerfile"
+  buildah_ bud --tag "$base" "$CONTEXTS/debian" >>"$CACHE/debian-image.log" 2>&1 ||
+    die "image $base did not build (see $CACHE/debian-image.log)"
+  rm -rf "$CONTEXTS/debian"
+}
+
+project() {
+  local target=${CARGO_TARGET_DIR:-$CACHE/target} base=localhost/debian:bookworm-slim name
+  say "building the operator and the media node (cold: about 8 min on 2 cores)"
+  (cd "$REPO_DIR" && CARGO_TARGET_DIR=$target cargo build --release --locked --quiet \
+    -p callplane-operator -p callplane-media-node)
+  base
+  for name in operator media-node; do
+    image "$name" "$REPO_DIR/images/$name.Containerfile" "$target/release/callplane-$name" -- \
+      --build-arg "BASE=$base" --build-arg "BUILDER=$base"
+  done
+}
+
+case ${1:-project} in
+  project) project ;;
+  system)
+    image pause "$REPO_DIR/images/pause.Containerfile" "$BIN/pause"
+    image coredns "$REPO_DIR/images/coredns.Containerfile" "$BIN/coredns"
+    ;;
+  *) die "usage: images.sh [project|system]" ;;
+esac

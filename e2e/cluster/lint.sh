@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Everything that can be found wrong without running a test. Stops at the first finding.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+export PATH=$BIN:$PATH
+cd "$REPO_DIR"
+
+say "rustfmt"
+cargo fmt --all --check
+say "clippy"
+cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+say "cargo deny"
+if cargo deny --log-level off fetch db >/dev/null 2>&1; then
+  cargo deny --log-level error check
+else
+  say "the advisory database cannot be fetched from here: advisories are NOT checked, the rest is"
+  cargo deny --log-level error check bans licenses sources
+fi
+
+say "shellcheck"
+mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
+shellcheck --external-sources "${scripts[@]}"
+
+say "go vet"
+(cd "$CLUSTER_DIR/kube" && go vet ./pause && test -z "$(gofmt -l .)")
+
+say "helm lint"
+helm lint --quiet --strict charts/callplane
+
+# Generated files: generating them again must change nothing.
+say "generated files"
+generated=(manifests charts/callplane/crds)
+before=$(git status --porcelain -- "${generated[@]}" && git diff -- "${generated[@]}" | sha256sum)
+make --no-print-directory crds manifests >/dev/null
+after=$(git status --porcelain -- "${generated[@]}" && git diff -- "${generated[@]}" | sha256sum)
+if [[ $before != "$after" ]]; then
+  git --no-pager diff --stat -- "${generated[@]}"
+  die "generated files are out of date: run \`make crds manifests\` and commit what it changes"
+fi
+say "lint: nothing found"

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Says in one line what this machine lacks to run the cluster, before anything is built or changed.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+[[ $(uname -s) == Linux ]] || die "the cluster runs on Linux; this is $(uname -s)"
+case $(uname -m) in
+  x86_64 | aarch64) ;;
+  *) die "the cluster runs on x86_64 and aarch64; this is $(uname -m)" ;;
+esac
+[[ $EUID == 0 ]] || die "the cluster needs root (namespaces, mounts, containerd): run this as root, or use CLUSTER=kind"
+
+command -v cargo >/dev/null || die "Rust is missing: install rustup (https://rustup.rs), then run this again"
+command -v go >/dev/null || die "Go is missing: install Go $GO_MINIMUM or later (https://go.dev/dl), then run this again"
+go=$(go env GOVERSION)
+printf '%s\n' "go$GO_MINIMUM" "$go" | sort --version-sort --check=quiet ||
+  die "$go is too old: install Go $GO_MINIMUM or later (https://go.dev/dl), then run this again"
+type node npm >/dev/null 2>&1 ||
+  die "Node.js is missing: install Node.js 20 or later with npm (https://nodejs.org), then run this again"
+
+for dir in "$STATE" "$CACHE"; do
+  mkdir -p "$dir"
+  free=$(df --output=avail --block-size=1G "$dir" | tail -n 1)
+  rmdir --ignore-fail-on-non-empty "$dir"
+  ((free >= 8)) || die "less than 8 GB free for $dir: make room, or set CALLPLANE_STATE and CALLPLANE_CACHE"
+done
+
+# The addresses must not be somebody else's. (Ports cannot be: the machines have their own.)
+for machine in "${MACHINES[@]}"; do
+  if machine_init "$machine" >/dev/null; then exit 0; fi
+done
+for range in 10.77.0.0/24 "$POD_CIDR" "$SERVICE_CIDR"; do
+  for tries in {1..50}; do
+    taken=$(ip -oneline route show root "$range")
+    # The kernel takes a moment to remove the links of a machine that was just killed.
+    [[ $taken == *" dev callplane"* && $tries -lt 50 ]] || break
+    sleep 0.1
+  done
+  [[ -z $taken ]] || die "the cluster's addresses $range are taken on this machine: ${taken%%$'\n'*}"
+done

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Gets every program the cluster and the tests need: Debian packages, and pinned Go programs built
+# into the cache. A second run finds everything and takes about a second.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+"$CLUSTER_DIR/preflight.sh"
+
+packages() {
+  local missing=() probe package
+  while read -r probe package; do
+    [[ -e $probe ]] || command -v "$probe" >/dev/null || missing+=("$package")
+  done <<'END'
+containerd containerd
+runc runc
+/usr/lib/cni/portmap containernetworking-plugins
+conntrack conntrack
+iptables iptables
+ip iproute2
+nsenter util-linux
+openssl openssl
+buildah buildah
+mmdebstrap mmdebstrap
+shellcheck shellcheck
+chromium chromium
+END
+  ((${#missing[@]})) || return 0
+  command -v apt-get >/dev/null || die "missing programs, and no apt-get to install them: ${missing[*]}"
+  say "installing Debian packages: ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  { apt-get update && apt-get install --yes --no-install-recommends "${missing[@]}"; } \
+    >"$CACHE/apt.log" 2>&1 || die "apt-get failed: $(grep -m 1 '^E:' "$CACHE/apt.log") (see $CACHE/apt.log)"
+}
+
+# cached NAME KEY ESTIMATE COMMAND...: runs the command unless it succeeded before with this key.
+cached() {
+  local name=$1 key=$2 estimate=$3 began=$EPOCHSECONDS
+  shift 3
+  if [[ $(cat "$CACHE/stamps/$name" 2>/dev/null) == "$key" && -x $BIN/$name ]]; then
+    return 0
+  fi
+  say "building $name $key (cold: about $estimate on 2 cores)"
+  rm -f "$CACHE/stamps/$name"
+  "$@" >"$CACHE/$name.log" 2>&1 || {
+    tail -n 20 "$CACHE/$name.log" >&2
+    die "$name did not build (see $CACHE/$name.log)"
+  }
+  echo "$key" >"$CACHE/stamps/$name"
+  say "built $name in $((EPOCHSECONDS - began)) s"
+}
+
+build_kube() {
+  local name version=k8s.io/component-base/version minor=${KUBERNETES_VERSION#v1.}
+  cd "$CLUSTER_DIR/kube"
+  go build -o "$BIN/kube.new" -ldflags "-s -w -X $version.gitVersion=$KUBERNETES_VERSION \
+    -X $version.gitMajor=1 -X $version.gitMinor=${minor%%.*}" .
+  go build -o "$BIN/pause" -ldflags '-s -w' ./pause
+  mv "$BIN/kube.new" "$BIN/kube" # Not in place: it may be running.
+  for name in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl; do
+    ln -sf kube "$BIN/$name"
+  done
+}
+
+build_go() { GOBIN=$BIN go install -ldflags '-s -w' "$1"; }
+
+mkdir -p "$BIN" "$CACHE/stamps"
+exec 8>"$CACHE/tools.lock"
+flock 8
+packages
+export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -buildvcs=false"
+sources=$(cat "$CLUSTER_DIR"/kube/{go.mod,go.sum,main.go,pause/main.go} | sha256sum | cut -c1-12)
+cached kube "$KUBERNETES_VERSION-$sources" "7 min" build_kube
+cached helm "$HELM_VERSION" "3 min" build_go "helm.sh/helm/v4/cmd/helm@$HELM_VERSION"
+cached coredns "$COREDNS_VERSION" "3 min" build_go "github.com/coredns/coredns@$COREDNS_VERSION"
+say "tools: Kubernetes $KUBERNETES_VERSION, Helm $HELM_VERSION, CoreDNS $COREDNS_VERSION in $BIN"

@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# demo.sh up|down: a call in browsers on Kubernetes, from nothing.
+#
+# CLUSTER=local    a cluster of our own on this machine (root; no Docker, no registry)
+# CLUSTER=kind     a kind cluster named callplane (Docker, kind, helm, kubectl)
+# CLUSTER=current  the cluster of your kubeconfig's current context. Images come from REGISTRY, to
+#                  which they are pushed if Docker is there. Only the release's own objects, the
+#                  namespace callplane-system and the sample room in `default` are touched.
+source "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
+
+CLUSTER=${CLUSTER:-local}
+NAMESPACE=callplane-system
+IMAGES=(operator media-node)
+repository=localhost/callplane
+export PATH=$BIN:$PATH
+cd "$REPO_DIR"
+
+need() {
+  local program
+  for program in "$@"; do
+    command -v "$program" >/dev/null || die "CLUSTER=$CLUSTER needs $program, which is not installed"
+  done
+}
+
+docker_build() {
+  local image
+  for image in "${IMAGES[@]}"; do
+    say "building image $repository/$image:dev"
+    docker build --quiet --file "images/$image.Containerfile" --tag "$repository/$image:dev" . >/dev/null
+  done
+}
+
+cluster_local() {
+  "$CLUSTER_DIR/tools.sh"
+  "$CLUSTER_DIR/up.sh"
+  "$CLUSTER_DIR/images.sh"
+  export KUBECONFIG=$KUBECONFIG_FILE
+}
+
+cluster_kind() {
+  need docker kind helm kubectl node npm
+  export KUBECONFIG=$CACHE/kind.kubeconfig
+  mkdir -p "$CACHE"
+  if kind get clusters 2>/dev/null | grep --quiet --line-regexp callplane; then
+    say "kind: cluster callplane is already up"
+    kind export kubeconfig --name callplane --kubeconfig "$KUBECONFIG" 2>/dev/null
+  else
+    say "kind: creating cluster callplane"
+    kind create cluster --name callplane --kubeconfig "$KUBECONFIG" --wait 120s
+  fi
+  docker_build
+  kind load docker-image --name callplane "${IMAGES[@]/#/$repository/}"
+}
+
+cluster_current() {
+  need helm kubectl node npm
+  say "cluster: context $(kubectl config current-context)"
+  [[ -n ${REGISTRY:-} ]] || die "CLUSTER=current needs REGISTRY=<where its nodes can pull $repository images from>"
+  repository=$REGISTRY
+  if command -v docker >/dev/null; then
+    docker_build
+    local image
+    for image in "${IMAGES[@]}"; do docker push --quiet "$repository/$image:dev"; done
+  else
+    say "no Docker here: taking for granted that $repository has the images"
+  fi
+}
+
+up() {
+  say "installing the chart into namespace $NAMESPACE"
+  helm upgrade --install callplane charts/callplane --namespace "$NAMESPACE" --create-namespace \
+    --set "image.registry=$repository" --set image.tag=dev --wait --timeout 120s >/dev/null
+  say "applying manifests/samples: a CallRoom, that is, a call"
+  kubectl apply --filename manifests/samples/
+  kubectl wait --for=condition=Ready callroom/demo --namespace default --timeout=60s
+  kubectl get callrooms,medianodes,mediapools --all-namespaces
+
+  say "joining the call from browsers"
+  (cd e2e/browser && npm ci --no-audit --no-fund --prefer-offline >/dev/null)
+  node e2e/browser/demo.mjs
+
+  say "done. Next:"
+  cat <<END
+
+  export KUBECONFIG=$KUBECONFIG PATH=$BIN:\$PATH
+  kubectl get callrooms,medianodes,mediapools -A     # what there is
+  kubectl describe callroom demo                     # what happened to the call
+  make test                                          # the same, with failures
+  make demo-down                                     # remove it all
+END
+}
+
+down() {
+  case $CLUSTER in
+    local) "$CLUSTER_DIR/down.sh" ;;
+    kind)
+      need kind
+      kind delete cluster --name callplane
+      ;;
+    current)
+      need helm kubectl
+      kubectl delete --filename manifests/samples/ --ignore-not-found
+      helm uninstall callplane --namespace "$NAMESPACE" --ignore-not-found --wait
+      ;;
+  esac
+}
+
+case $CLUSTER in
+  local | kind | current) ;;
+  *) die "CLUSTER is local, kind or current, not '$CLUSTER'" ;;
+esac
+case ${1:-} in
+  up)
+    "cluster_$CLUSTER"
+    up
+    ;;
+  down) down ;;
+  *) die "usage: demo.sh up|down" ;;
+esac
