@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::call_id::CallId;
+use crate::{call_id::CallId, schema::known_operators};
 
 /// What a call is asked to be.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ use crate::call_id::CallId;
     validation = Rule::new("size(self.metadata.name) <= 63")
         .message("the name of a CallRoom may have at most 63 characters: it is part of the URL that clients join by")
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!(has(self.pool) && has(self.poolSelector))")
         .message("set either pool or poolSelector, not both: pool names one MediaPool, poolSelector picks among several by label"),
@@ -63,6 +63,7 @@ pub struct CallRoomSpec {
 
     /// Labels of the MediaPools that may carry the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = known_operators)]
     pub pool_selector: Option<LabelSelector>,
 
     /// Region that media never leaves. Without it any region may carry the call.
@@ -83,9 +84,9 @@ const fn default_max_participants() -> i32 {
     50
 }
 
-/// When a call ends by itself. Zero or absent means never.
+/// When a call ends by itself. A limit that is left out does not apply.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.maxDurationSeconds) || self.maxDurationSeconds >= 60")
         .message("maxDurationSeconds must be at least 60: leave it out for a call without a limit"))]
 pub struct Lifetime {

@@ -10,11 +10,13 @@ pub mod load;
 pub mod medianode;
 pub mod mediapool;
 pub mod names;
+mod schema;
 
 pub use call_id::CallId;
 pub use callroom::{CallRoom, CallRoomSpec, CallRoomStatus, Route, RouteMode, RoutedRoom};
 pub use medianode::{MediaNode, MediaNodeSpec, MediaNodeStatus};
 pub use mediapool::{MediaPool, MediaPoolSpec, MediaPoolStatus};
+pub use schema::to_yaml;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -24,5 +26,5 @@ pub const GROUP: &str = "callplane.io";
 
 /// The definitions of every kind, in the order in which they are installed.
 pub fn all() -> [CustomResourceDefinition; 3] {
-    [CallRoom::crd(), MediaNode::crd(), MediaPool::crd()]
+    [CallRoom::crd(), MediaNode::crd(), MediaPool::crd()].map(schema::finished)
 }

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "API", type_ = "string", json_path = ".status.endpoints.api", priority = "1"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = "1")
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.pool == oldSelf.pool")
         .message("pool cannot be changed: a MediaNode belongs to the MediaPool that made it"),
@@ -60,7 +60,7 @@ pub struct MediaNodeSpec {
 
     /// UDP ports under which clients reach its event loops, one each; empty when the pod's own ports are used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), inner(range(min = 1, max = 65535)))]
     pub rtc_ports: Vec<i32>,
 
     /// Hash of the pool's template that the pod was made from.
@@ -70,7 +70,7 @@ pub struct MediaNodeSpec {
 
 /// What a media node can carry. A room is placed only where all of it fits, counted at its full size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Capacity {
     /// Rooms, 1 to 100 000.
     #[schemars(range(min = 1, max = 100_000))]

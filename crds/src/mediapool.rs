@@ -10,7 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::medianode::Capacity;
+use crate::{medianode::Capacity, schema::with_quantities};
 
 /// What a pool is asked to be.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,10 +43,12 @@ use crate::medianode::Capacity;
     validation = Rule::new("size(self.metadata.name) <= 52")
         .message("the name of a MediaPool may have at most 52 characters: its pods are named after it")
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.region) == has(oldSelf.region) && (!has(self.region) || self.region == oldSelf.region)")
-        .message("region cannot be changed, since rooms are bound to it: create another MediaPool")
+        .message("region cannot be changed, since rooms are bound to it: create another MediaPool"),
+    validation = Rule::new("!has(self.reachability.ports) || !has(self.template.workers) || self.reachability.ports.to - self.reachability.ports.from + 1 >= self.template.workers")
+        .message("reachability.ports holds fewer ports than template.workers: a node needs one port for each of its workers")
 )]
 pub struct MediaPoolSpec {
     /// Media nodes wanted, 0 to 1000. Can be driven through the scale subresource. Scaling down never ends a call.
@@ -101,7 +103,7 @@ pub enum Placement {
 
 /// How clients' packets reach a node.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.mode == 'Pod' ? !has(self.ports) : true")
         .message("ports has no meaning with mode Pod: remove it, or choose HostPort or HostNetwork"),
@@ -138,7 +140,7 @@ pub enum ReachabilityMode {
 
 /// A range of ports, both ends included.
 #[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.from <= self.to").message("ports.from must not be greater than ports.to"))]
 pub struct PortRange {
     /// First.
@@ -151,7 +153,7 @@ pub struct PortRange {
 
 /// What is laid over the operator's own pod. A change makes new pods from then on; running ones stay.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct NodeTemplate {
     /// Image of the media node; the operator's default where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,10 +171,10 @@ pub struct NodeTemplate {
     #[schemars(range(min = 1, max = 64))]
     pub workers: Option<i32>,
     /// CPU and memory.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "with_quantities", skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
     /// Further environment variables.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "with_quantities", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<EnvVar>,
     /// Further labels of the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
