@@ -13,6 +13,8 @@ export REGISTRY
 # make fuzz: seconds for each target.
 FUZZ_SECONDS ?= 30
 
+BROWSER = e2e/browser/node_modules/.package-lock.json
+
 .DEFAULT_GOAL := help
 .PHONY: help build demo demo-down test unit charts-test e2e lint crds manifests cluster-up cluster-down fuzz bench-placement
 
@@ -30,22 +32,25 @@ demo-down: ## Remove the demo, and the cluster that it started
 
 test: unit charts-test e2e ## Every test: units, chart, and the scenarios on a real cluster
 
-unit: ## Tests that need no cluster
+unit: $(BROWSER) ## Tests that need no cluster
 	cargo test --workspace --exclude callplane-e2e --locked
+	cd e2e/browser && npm test
 
 charts-test: ## Golden tests of the chart
 	@e2e/cluster/tools.sh lint
 	charts/test.sh
 
-e2e: ## The scenarios on a real cluster (ARGS="name" runs those whose name contains it)
+e2e: $(BROWSER) ## The scenarios on a real cluster (ARGS="name" runs those whose name contains it)
 	@e2e/cluster/with.sh cargo test --locked -p callplane-e2e -- --test-threads=1 --nocapture $(ARGS)
 
 lint: ## Formatting, lints, licences, shell scripts, chart; generated files are up to date
 	@e2e/cluster/tools.sh lint
+	@$(MAKE) --no-print-directory $(BROWSER)
 	@e2e/cluster/lint.sh
 
 crds: ## Generate the CRDs from their Rust types
-	cargo run --quiet --locked -p callplane-crds --bin crdgen
+	cargo run --quiet --locked -p callplane-crds --bin crdgen -- crds
+	cp crds/*.yaml charts/callplane/crds/
 
 manifests: crds ## Generate the plain-YAML install from the chart
 	@e2e/cluster/tools.sh lint
@@ -64,3 +69,7 @@ fuzz: ## Fuzz every parser that reads from the network (FUZZ_SECONDS each)
 
 bench-placement: ## Measure how fast rooms are placed
 	cargo run --release --locked -p callplane-bench --bin bench-placement
+
+$(BROWSER): e2e/browser/package-lock.json
+	cd e2e/browser && npm ci --no-audit --no-fund --prefer-offline
+	@touch $@

@@ -29,6 +29,7 @@ image() {
       buildah_ bud --pull=false --layers=false --file "$containerfile" --tag "$reference" "$@" "$CONTEXTS/$name" &&
         buildah_ push "$reference" "docker-archive:$archive.new:$reference"
     } >"$CACHE/$name-image.log" 2>&1 || die "image $reference did not build (see $CACHE/$name-image.log)"
+    buildah_ rmi --prune >/dev/null 2>&1 || true
     mv "$archive.new" "$archive"
     rm -rf "${CONTEXTS:?}/$name"
   fi
@@ -50,7 +51,7 @@ base() {
   buildah_ inspect --type image "$base" >/dev/null 2>&1 && return 0
   say "building image $base (about 40 s)"
   if [[ ! -e $archive ]]; then
-    mmdebstrap --mode=root --variant=minbase --include=ca-certificates \
+    mmdebstrap --mode=root --format=tar --variant=minbase --include=ca-certificates \
       --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
       --dpkgopt='path-exclude=/usr/share/locale/*' \
       bookworm "$archive.new" >"$CACHE/debian-image.log" 2>&1 || die "mmdebstrap failed (see $CACHE/debian-image.log)"

@@ -24,12 +24,15 @@ shellcheck --external-sources "${scripts[@]}"
 say "go vet"
 (cd "$CLUSTER_DIR/kube" && go vet ./pause && test -z "$(gofmt -l .)")
 
+say "browser code"
+(cd e2e/browser && npm run --silent lint)
+
 say "helm lint"
 helm lint --quiet --strict charts/callplane
 
 # Generated files: generating them again must change nothing.
 say "generated files"
-generated=(manifests charts/callplane/crds)
+generated=(crds manifests charts/callplane)
 before=$(git status --porcelain -- "${generated[@]}" && git diff -- "${generated[@]}" | sha256sum)
 make --no-print-directory crds manifests >/dev/null
 after=$(git status --porcelain -- "${generated[@]}" && git diff -- "${generated[@]}" | sha256sum)

@@ -1,13 +1,7 @@
 #!/usr/bin/env bash
-# Says in one line what this machine lacks to run the cluster, before anything is built or changed.
+# preflight.sh [cluster|lint]: says in one line what this machine lacks, before anything is built or
+# changed. What can be installed, tools.sh installs; this is about what cannot.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-
-[[ $(uname -s) == Linux ]] || die "the cluster runs on Linux; this is $(uname -s)"
-case $(uname -m) in
-  x86_64 | aarch64) ;;
-  *) die "the cluster runs on x86_64 and aarch64; this is $(uname -m)" ;;
-esac
-[[ $EUID == 0 ]] || die "the cluster needs root (namespaces, mounts, containerd): run this as root, or use CLUSTER=kind"
 
 command -v cargo >/dev/null || die "Rust is missing: install rustup (https://rustup.rs), then run this again"
 command -v go >/dev/null || die "Go is missing: install Go $GO_MINIMUM or later (https://go.dev/dl), then run this again"
@@ -16,6 +10,15 @@ printf '%s\n' "go$GO_MINIMUM" "$go" | sort --version-sort --check=quiet ||
   die "$go is too old: install Go $GO_MINIMUM or later (https://go.dev/dl), then run this again"
 type node npm >/dev/null 2>&1 ||
   die "Node.js is missing: install Node.js 20 or later with npm (https://nodejs.org), then run this again"
+
+[[ ${1:-cluster} == cluster ]] || exit 0
+
+[[ $(uname -s) == Linux ]] || die "the cluster runs on Linux; this is $(uname -s)"
+case $(uname -m) in
+  x86_64 | aarch64) ;;
+  *) die "the cluster runs on x86_64 and aarch64; this is $(uname -m)" ;;
+esac
+[[ $EUID == 0 ]] || die "the cluster needs root (namespaces, mounts, containerd): run this as root, or use CLUSTER=kind"
 
 for dir in "$STATE" "$CACHE"; do
   mkdir -p "$dir"

@@ -1,29 +1,24 @@
 #!/usr/bin/env bash
-# Gets every program the cluster and the tests need: Debian packages, and pinned Go programs built
-# into the cache. A second run finds everything and takes about a second.
+# tools.sh [cluster|lint]: gets every program that running the cluster (the default) or `make lint`
+# needs: Debian packages, and pinned programs built into the cache. A second run finds everything
+# and takes a moment.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-"$CLUSTER_DIR/preflight.sh"
+purpose=${1:-cluster}
+case $purpose in
+  cluster | lint) "$CLUSTER_DIR/preflight.sh" "$purpose" ;;
+  *) die "usage: tools.sh [cluster|lint]" ;;
+esac
 
+# packages PROBE=PACKAGE...: installs the packages whose program or file is not there.
 packages() {
-  local missing=() probe package
-  while read -r probe package; do
-    [[ -e $probe ]] || command -v "$probe" >/dev/null || missing+=("$package")
-  done <<'END'
-containerd containerd
-runc runc
-/usr/lib/cni/portmap containernetworking-plugins
-conntrack conntrack
-iptables iptables
-ip iproute2
-nsenter util-linux
-openssl openssl
-buildah buildah
-mmdebstrap mmdebstrap
-shellcheck shellcheck
-chromium chromium
-END
+  local missing=() pair
+  for pair in "$@"; do
+    [[ -e ${pair%=*} ]] || command -v "${pair%=*}" >/dev/null || missing+=("${pair#*=}")
+  done
   ((${#missing[@]})) || return 0
-  command -v apt-get >/dev/null || die "missing programs, and no apt-get to install them: ${missing[*]}"
+  if [[ $EUID != 0 ]] || ! command -v apt-get >/dev/null; then
+    die "these Debian packages are missing, and cannot be installed without root and apt-get: ${missing[*]}"
+  fi
   say "installing Debian packages: ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
   { apt-get update && apt-get install --yes --no-install-recommends "${missing[@]}"; } \
@@ -61,13 +56,27 @@ build_kube() {
 
 build_go() { GOBIN=$BIN go install -ldflags '-s -w' "$1"; }
 
+build_cargo() {
+  CARGO_TARGET_DIR=$CACHE/target-tools cargo install --quiet --locked --root "$CACHE" "$1"
+  rm -rf "$CACHE/target-tools"
+}
+
 mkdir -p "$BIN" "$CACHE/stamps"
 exec 8>"$CACHE/tools.lock"
 flock 8
-packages
 export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -buildvcs=false"
-sources=$(cat "$CLUSTER_DIR"/kube/{go.mod,go.sum,main.go,pause/main.go} | sha256sum | cut -c1-12)
-cached kube "$KUBERNETES_VERSION-$sources" "7 min" build_kube
-cached helm "$HELM_VERSION" "3 min" build_go "helm.sh/helm/v4/cmd/helm@$HELM_VERSION"
-cached coredns "$COREDNS_VERSION" "3 min" build_go "github.com/coredns/coredns@$COREDNS_VERSION"
-say "tools: Kubernetes $KUBERNETES_VERSION, Helm $HELM_VERSION, CoreDNS $COREDNS_VERSION in $BIN"
+
+if [[ $purpose == cluster ]]; then
+  packages containerd=containerd runc=runc /usr/lib/cni/portmap=containernetworking-plugins \
+    conntrack=conntrack iptables=iptables ip=iproute2 nsenter=util-linux openssl=openssl \
+    buildah=buildah mmdebstrap=mmdebstrap chromium=chromium \
+    /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
+  sources=$(cat "$CLUSTER_DIR"/kube/{go.mod,go.sum,main.go,pause/main.go} | sha256sum | cut -c1-12)
+  cached kube "$KUBERNETES_VERSION-$sources" "7 min" build_kube
+  cached coredns "$COREDNS_VERSION" "4 min" build_go "github.com/coredns/coredns@$COREDNS_VERSION"
+else
+  packages shellcheck=shellcheck git=git
+  cached cargo-deny "$CARGO_DENY_VERSION" "6 min" build_cargo "cargo-deny@$CARGO_DENY_VERSION"
+fi
+cached helm "$HELM_VERSION" "4 min" build_go "helm.sh/helm/v4/cmd/helm@$HELM_VERSION"
+say "tools for $purpose: in $BIN"

@@ -6,8 +6,27 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 running=yes
 for machine in "${MACHINES[@]}"; do machine_init "$machine" >/dev/null || running=no; done
+
+# What a person would ask first, said before the cluster is gone.
+diagnose() {
+  local pod
+  say "failed; the cluster as it was left:"
+  kube get pods,callrooms,medianodes,mediapools --all-namespaces --output wide || true
+  kube get events --all-namespaces --sort-by .lastTimestamp | tail -n 30 || true
+  for pod in $(kube --namespace callplane-system get pods --output name); do
+    echo "--- $pod"
+    kube --namespace callplane-system logs --tail 40 --all-containers "$pod" || true
+  done
+}
+
+finish() {
+  local status=$?
+  ((status == 0)) || diagnose >&2
+  [[ $running == yes ]] || "$CLUSTER_DIR/down.sh"
+}
+
 "$CLUSTER_DIR/tools.sh"
-[[ $running == yes ]] || trap '"$CLUSTER_DIR/down.sh"' EXIT
+trap finish EXIT
 "$CLUSTER_DIR/up.sh"
 "$CLUSTER_DIR/images.sh"
 export CALLPLANE_STATE=$STATE CALLPLANE_CACHE=$CACHE KUBECONFIG=$KUBECONFIG_FILE PATH=$BIN:$PATH

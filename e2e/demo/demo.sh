@@ -76,7 +76,7 @@ up() {
   kubectl get callrooms,medianodes,mediapools --all-namespaces
 
   say "joining the call from browsers"
-  (cd e2e/browser && npm ci --no-audit --no-fund --prefer-offline >/dev/null)
+  make --no-print-directory --silent e2e/browser/node_modules/.package-lock.json >/dev/null
   node e2e/browser/demo.mjs
 
   say "done. Next:"
