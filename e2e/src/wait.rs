@@ -1,0 +1,138 @@
+//! Waiting by watch: for one object, or for a set of them.
+
+use std::{collections::BTreeMap, fmt::Debug, pin::pin, time::Duration};
+
+use anyhow::{Context, Result, anyhow};
+use futures::StreamExt;
+use kube::{
+    Api, Resource, ResourceExt,
+    runtime::{WatchStreamExt, watcher},
+};
+use serde::de::DeserializeOwned;
+
+use crate::text::{Summary, shortened};
+
+/// How many objects, and how many characters, a failure shows.
+const SHOWN_OBJECTS: usize = 6;
+const SHOWN_CHARACTERS: usize = 3000;
+
+/// Follows the objects that `config` selects until `check` yields something.
+///
+/// # Errors
+/// When it does not within `budget`, with the objects as they were last seen.
+pub async fn until_all<K, T>(
+    api: &Api<K>,
+    config: watcher::Config,
+    what: &str,
+    budget: Duration,
+    mut check: impl FnMut(&BTreeMap<String, K>) -> Option<T>,
+) -> Result<T>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Summary + 'static,
+{
+    let mut objects = BTreeMap::new();
+    let mut trouble = None;
+    let found = tokio::time::timeout(budget, async {
+        let mut events = pin!(watcher(api.clone(), config).default_backoff());
+        let mut listing = BTreeMap::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(watcher::Event::Init) => listing = BTreeMap::new(),
+                Ok(watcher::Event::InitApply(object)) => {
+                    listing.insert(object.name_any(), object);
+                    continue;
+                }
+                Ok(watcher::Event::InitDone) => objects = std::mem::take(&mut listing),
+                Ok(watcher::Event::Apply(object)) => drop(objects.insert(object.name_any(), object)),
+                Ok(watcher::Event::Delete(object)) => drop(objects.remove(&object.name_any())),
+                Err(error) => {
+                    trouble = Some(error.to_string());
+                    continue;
+                }
+            }
+            if let Some(found) = check(&objects) {
+                return Some(found);
+            }
+        }
+        None
+    });
+    match found.await {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => Err(anyhow!("the watch for {what} ended")),
+        Err(_) => {
+            let shown = objects.values().take(SHOWN_OBJECTS).map(Summary::summary).collect::<Vec<_>>().join("\n  ");
+            let trouble = trouble.map(|t| format!("\n  last error: {t}")).unwrap_or_default();
+            Err(anyhow!(
+                "{what}: not within {budget:?}; last seen {} of them:\n  {}{trouble}",
+                objects.len(),
+                shortened(&shown, SHOWN_CHARACTERS)
+            ))
+        }
+    }
+}
+
+/// Follows the object called `name` until `check` yields something. `None` is an object that does not exist.
+///
+/// # Errors
+/// When it does not within `budget`, with the object as it was last seen.
+pub async fn until<K, T>(
+    api: &Api<K>,
+    name: &str,
+    what: &str,
+    budget: Duration,
+    mut check: impl FnMut(Option<&K>) -> Option<T>,
+) -> Result<T>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Summary + 'static,
+{
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    until_all(api, config, &format!("{name}: {what}"), budget, |objects| check(objects.get(name))).await
+}
+
+/// Waits until the object called `name` is gone.
+///
+/// # Errors
+/// When it is not within `budget`, with the object as it was last seen.
+pub async fn until_gone<K>(api: &Api<K>, name: &str, budget: Duration) -> Result<()>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Summary + 'static,
+{
+    until(api, name, "to be gone", budget, |object| object.is_none().then_some(())).await
+}
+
+/// Watches for `duration` that `violation` finds nothing.
+///
+/// # Errors
+/// When it does, with what it found.
+pub async fn never<K>(
+    api: &Api<K>,
+    config: watcher::Config,
+    what: &str,
+    duration: Duration,
+    mut violation: impl FnMut(&BTreeMap<String, K>) -> Option<String>,
+) -> Result<()>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Summary + 'static,
+{
+    let mut looked = false;
+    let found = until_all(api, config, what, duration, |objects| {
+        looked = true;
+        violation(objects)
+    });
+    match found.await {
+        Ok(found) => Err(anyhow!("{what} must never be, but: {found}")),
+        Err(_) if looked => Ok(()),
+        Err(error) => Err(error.context("nothing could be watched")),
+    }
+}
+
+/// Bounds any future; the failure says what it was.
+///
+/// # Errors
+/// When `future` fails, or is not done within `budget`.
+pub async fn within<T>(what: &str, budget: Duration, future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(budget, future)
+        .await
+        .map_err(|_| anyhow!("{what}: not within {budget:?}"))?
+        .context(what.to_owned())
+}

@@ -1,0 +1,74 @@
+//! The API server is away for a minute, longer than any lease: a call between two browsers goes on, nobody is given up,
+//! no room moves, and everything works when it is back.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use callplane_crds::condition::{self, node};
+use callplane_e2e::{Call, clock, machine::ApiServerOutage, scenario, scene, wait};
+use kube::{ResourceExt, runtime::watcher};
+
+const OUTAGE: Duration = Duration::from_secs(60);
+/// No picture for this long would be a call that was interrupted, also on a busy machine.
+const LONGEST_GAP_MS: f64 = 2000.0;
+/// A lease and what comes on top of it: whoever was to be declared lost would be by then.
+const AFTERMATH: Duration = Duration::from_secs(15);
+
+#[test]
+fn a_call_goes_on_while_the_api_server_is_away_for_a_minute() {
+    scenario("outage", |scene| async move {
+        scene.operator_settled().await?;
+        let pool = scene.pool(2, |_| {}).await?;
+        for room in ["standup", "quiet"] {
+            scene.create(room, scene::room_on(&pool, 4)).await?;
+            scene.ready(room, scene::ROOM_READY).await?;
+        }
+        let history = scene.history().await?;
+        let call = Call::start(&scene, "standup", 2).await?;
+        let before = call.samples().len();
+        let nodes = scene.ready_nodes(&pool, 2).await?;
+        let names: Vec<_> = nodes.iter().map(ResourceExt::name_any).collect();
+
+        let began = clock::now();
+        let outage = ApiServerOutage::begin().await?;
+        call.until("a minute of frames", OUTAGE + Duration::from_secs(10), |sample| {
+            let still = sample.pages.iter().find(|p| !p.sees_all(1, 1));
+            match still {
+                Some(page) => Some(Err(anyhow::anyhow!("{} sees nobody move: {page:?}", page.user))),
+                None => (began.elapsed() >= OUTAGE).then_some(Ok(())),
+            }
+        })
+        .await??;
+        outage.end().await?;
+        println!(
+            "  the API server was away for {:.0} s; longest time without a new picture: {:.0} ms",
+            began.elapsed().as_secs_f64(),
+            call.longest_gap_ms_since(before)
+        );
+
+        let back = clock::now();
+        scene.create("afterwards", scene::room_on(&pool, 4)).await?;
+        scene.ready("afterwards", Duration::from_secs(20)).await?;
+        println!("  a room created then was ready {:?} after the API server", back.elapsed());
+
+        let ours = watcher::Config::default().labels(&format!("callplane.io/pool={pool}"));
+        wait::never(&scene.cluster.nodes(), ours, "a node that is given up", AFTERMATH, |found| {
+            let lost = |name: &String| {
+                let status = found.get(name).and_then(|n| n.status.as_ref());
+                !status.is_some_and(|s| condition::is_true(&s.conditions, node::READY))
+            };
+            names.iter().find(|name| lost(name)).map(|name| format!("{name} is not Ready"))
+        })
+        .await?;
+        for (name, seen) in history.latest() {
+            ensure!(seen.ready, "{name} is not ready any more");
+            ensure!(seen.route.is_some_and(|r| r.epoch == 1), "{name} was moved");
+        }
+        history.judge_ownership()?;
+        let gap = call.longest_gap_ms_since(before);
+        ensure!(gap < LONGEST_GAP_MS, "somebody saw no new picture for {gap} ms");
+        ensure!(call.samples().iter().flat_map(|s| &s.pages).all(|p| p.rejoins == 0), "somebody had to join again");
+        scene.operator_settled().await?;
+        call.end().await
+    });
+}

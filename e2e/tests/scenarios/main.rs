@@ -1,0 +1,15 @@
+//! What callplane promises, tried on a real cluster. One file each, named after what it proves.
+//!
+//! They share the cluster and break things in it, so they run one after another:
+//! `cargo test -p callplane-e2e --test scenarios -- --test-threads=1`.
+
+mod a_burst_is_spread_without_overcommit;
+mod a_call_ends_as_it_was_told_to;
+mod a_hung_node_is_fenced;
+mod a_killed_leader_leaves_one_owner_per_epoch;
+mod a_killed_node_loses_no_call;
+mod a_media_node_speaks_only_for_itself;
+mod an_operator_restart_goes_unnoticed;
+mod calls_outlive_the_api_server;
+mod scale_down_leaves_live_rooms_alone;
+mod two_browsers_talk;

@@ -1,0 +1,93 @@
+//! A pool is scaled from three nodes to one while all of them carry rooms: the surplus takes no further room, and each
+//! node goes only when its rooms have ended.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use callplane_crds::mediapool::Placement;
+use callplane_e2e::{History, Scene, clock, scenario, scene, wait};
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::watcher,
+};
+use serde_json::json;
+
+const ROOMS: usize = 6;
+/// Whoever deletes too much does it by then.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+#[test]
+fn a_pool_that_is_scaled_down_waits_for_its_calls_to_end() {
+    scenario("scale-down", |scene| async move {
+        let pool = scene.pool(3, |spec| spec.placement = Placement::Spread).await?;
+        let history = scene.history().await?;
+        scene.create_many((0..ROOMS).map(|i| format!("room-{i}")).collect(), scene::room_on(&pool, 4)).await?;
+        history.until_ready(ROOMS, scene::ROOM_READY).await?;
+        let on_nodes = rooms_by_node(&history);
+        ensure!(on_nodes.len() == 3, "the rooms are not on all three nodes: {on_nodes:?}");
+
+        let one = Patch::Merge(json!({"spec": {"replicas": 1}}));
+        scene.cluster.pools().patch_scale(&pool, &PatchParams::default(), &one).await?;
+        let ours = watcher::Config::default().labels(&format!("callplane.io/pool={pool}"));
+        let budget = Duration::from_secs(15);
+        let nodes = scene.cluster.nodes();
+        let cordoned = wait::until_all(&nodes, ours.clone(), "two cordoned nodes", budget, |nodes| {
+            let cordoned: Vec<_> = nodes.values().filter(|n| n.spec.cordoned).map(ResourceExt::name_any).collect();
+            (cordoned.len() == 2).then_some(cordoned)
+        })
+        .await?;
+        let stays = on_nodes.keys().find(|n| !cordoned.contains(n)).context("one node stays")?.clone();
+        println!("  {cordoned:?} are cordoned, {stays} stays");
+
+        scene.create("newcomer", scene::room_on(&pool, 4)).await?;
+        let (_, route) = scene.ready("newcomer", scene::ROOM_READY).await?;
+        ensure!(route.node == stays, "a new room went to {}, which is cordoned", route.node);
+        nothing_goes(&scene, &ours, 3).await?;
+
+        // One node after the other: its rooms end, it goes, and the others are left alone.
+        for (left, node) in [(2, &cordoned[0]), (1, &cordoned[1])] {
+            for room in &on_nodes[node] {
+                let end = Patch::Merge(json!({"spec": {"ended": true}}));
+                scene.rooms().patch(room, &PatchParams::default(), &end).await?;
+            }
+            let began = clock::now();
+            wait::until_gone(&nodes, node, Duration::from_secs(40)).await?;
+            wait::until_gone(&scene.cluster.pods(), node, Duration::from_secs(40)).await?;
+            println!("  {node} was gone {:.1} s after its last call", began.elapsed().as_secs_f64());
+            wait::until_all(&nodes, ours.clone(), "the other nodes", budget, |n| (n.len() == left).then_some(()))
+                .await?;
+        }
+        wait::until(&scene.cluster.pools(), &pool, "to have one node", budget, |pool| {
+            let status = pool?.status.as_ref()?;
+            (status.replicas == 1 && status.ready_replicas == 1 && status.cordoned_replicas == 0).then_some(())
+        })
+        .await?;
+        let moved: Vec<_> =
+            history.seen().into_iter().filter(|s| s.route.as_ref().is_some_and(|r| r.epoch > 1)).collect();
+        ensure!(moved.is_empty(), "rooms were moved: {moved:?}");
+        history.judge_ownership()
+    });
+}
+
+fn rooms_by_node(history: &History) -> BTreeMap<String, Vec<String>> {
+    let mut nodes = BTreeMap::<String, Vec<String>>::new();
+    for (room, seen) in history.latest() {
+        nodes.entry(seen.route.map(|r| r.node).unwrap_or_default()).or_default().push(room);
+    }
+    nodes
+}
+
+async fn nothing_goes(scene: &Scene, ours: &watcher::Config, count: usize) -> Result<()> {
+    let nodes = scene.cluster.nodes();
+    let pods = scene.cluster.pods();
+    let node_goes = wait::never(&nodes, ours.clone(), "a node that goes", PATIENCE, |nodes| {
+        let leaving = nodes.values().any(|n| n.metadata.deletion_timestamp.is_some());
+        (leaving || nodes.len() != count).then(|| format!("{} nodes, leaving: {leaving}", nodes.len()))
+    });
+    let pod_goes = wait::never(&pods, ours.clone(), "a pod that goes", PATIENCE, |pods| {
+        let leaving = pods.values().any(|p| p.metadata.deletion_timestamp.is_some());
+        (leaving || pods.len() != count).then(|| format!("{} pods, leaving: {leaving}", pods.len()))
+    });
+    tokio::try_join!(node_goes, pod_goes).map(drop)
+}
