@@ -8,7 +8,7 @@ import { signingKey } from './token.mjs';
 export const DIRECTORY_OPTIONS = /** @type {const} */ ({
   upstream: { type: 'string' },
   'private-key': { type: 'string' },
-  kid: { type: 'string', default: 'dev' },
+  kid: { type: 'string' },
   kubeconfig: { type: 'string' },
   kubectl: { type: 'string', default: process.env.KUBECTL ?? 'kubectl' },
   namespace: { type: 'string', default: 'callplane-system' },
@@ -17,14 +17,14 @@ export const DIRECTORY_OPTIONS = /** @type {const} */ ({
 export const DIRECTORY_HELP = `Where calls are, one of:
   --upstream URL          one media node, started by hand (--standalone)
   --private-key FILE      the key that signs its join tokens (PEM, P-256)
-  --kid ID                the key's id [dev]
+  --kid ID                the key's id [none: the node tries each key that it has]
 or Kubernetes (when there is no --upstream):
   --kubeconfig FILE       [as kubectl finds it]
   --kubectl COMMAND       program and first arguments [$KUBECTL or kubectl]
   --namespace NAME        where media nodes and the signing key are [callplane-system]`;
 
 /**
- * @param {{upstream?: string, 'private-key'?: string, kid: string, kubeconfig?: string, kubectl: string, namespace: string}} options
+ * @param {{upstream?: string, 'private-key'?: string, kid?: string, kubeconfig?: string, kubectl: string, namespace: string}} options
  * @returns {Promise<import('./dev-server.mjs').CallDirectory>}
  */
 export async function openDirectory(options) {

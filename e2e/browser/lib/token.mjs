@@ -8,7 +8,7 @@ import { createPrivateKey, sign } from 'node:crypto';
 export const MAX_TTL_SECONDS = 600;
 
 /**
- * @typedef {{key: import('node:crypto').KeyObject, kid: string}} SigningKey
+ * @typedef {{key: import('node:crypto').KeyObject, kid?: string}} SigningKey  Without `kid`, a media node tries each key that it has.
  * @typedef {{
  *   callId: string, user: string, epoch: number, role?: string, grants?: string[], name?: string,
  *   ttlSeconds?: number,
@@ -17,7 +17,7 @@ export const MAX_TTL_SECONDS = 600;
 
 /**
  * @param {string | Buffer} pem PKCS#8 or SEC1, a P-256 key
- * @param {string} kid
+ * @param {string} [kid]
  * @returns {SigningKey}
  */
 export function signingKey(pem, kid) {

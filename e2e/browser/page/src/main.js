@@ -61,7 +61,10 @@ async function join() {
   grid.replaceChildren();
   self = new Tile({ id: user, name: user, self: true });
   grid.append(self.root);
-  await call.join();
+  const joined = call.join();
+  // The form is gone, and the focus with it: on to where the keyboard is needed next.
+  buttons.mute.focus({ preventScroll: true });
+  await joined;
 }
 
 function leave() {
@@ -69,6 +72,7 @@ function leave() {
   self?.discard();
   self = undefined;
   render();
+  form.querySelector('button')?.focus({ preventScroll: true });
 }
 
 async function media() {
