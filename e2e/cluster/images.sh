@@ -22,7 +22,7 @@ image() {
   local archive=$CONTEXTS/$name-$key.tar
   if [[ ! -e $archive ]]; then
     say "building image $reference"
-    rm -rf "${CONTEXTS:?}/$name" "$CONTEXTS/$name"-*.tar
+    rm -rf "${CONTEXTS:?}/$name" "$CONTEXTS/$name"-*.tar*
     mkdir "$CONTEXTS/$name"
     cp "${files[@]}" "$CONTEXTS/$name/"
     {
@@ -33,47 +33,55 @@ image() {
     mv "$archive.new" "$archive"
     rm -rf "${CONTEXTS:?}/$name"
   fi
-  local machine imported
+  local machine imports=() import
   for machine in "${MACHINES[@]}"; do
-    imported=$(machine_dir "$machine")/images/$name
-    [[ $(cat "$imported" 2>/dev/null) != "$key" ]] || continue
-    wait_for 20 "containerd of machine $machine" on "$machine" ctr version
-    on "$machine" ctr --namespace k8s.io images import - <"$archive" >/dev/null
-    mkdir -p "${imported%/*}"
-    echo "$key" >"$imported"
-    say "imported $reference into $(node_name "$machine")"
+    import "$machine" "$name" "$key" "$archive" &
+    imports+=($!)
   done
+  for import in "${imports[@]}"; do wait "$import"; done
 }
 
-# The base of the project's images: Debian from its own archive, since no registry need be reachable.
+# Gives machine N the image, unless it has been given this very one.
+import() {
+  local machine=$1 name=$2 key=$3 archive=$4 imported
+  imported=$(machine_dir "$machine")/images/$name
+  [[ $(cat "$imported" 2>/dev/null) != "$key" ]] || return 0
+  wait_for 20 "containerd of machine $machine" on "$machine" ctr version
+  on "$machine" ctr --namespace k8s.io images import - <"$archive" >/dev/null
+  mkdir -p "${imported%/*}"
+  echo "$key" >"$imported"
+  say "imported image $name into $(node_name "$machine")"
+}
+
+# The base of the project's images: as much of Debian as a dynamically linked program needs (and a
+# shell, for the Containerfiles), from Debian's archive, since no registry need be reachable.
+BASE=localhost/callplane/base:bookworm
 base() {
-  local base=localhost/debian:bookworm-slim archive=$CONTEXTS/debian-bookworm.tar
-  buildah_ inspect --type image "$base" >/dev/null 2>&1 && return 0
-  say "building image $base (about 40 s)"
-  if [[ ! -e $archive ]]; then
-    mmdebstrap --mode=root --format=tar --variant=minbase --include=ca-certificates \
-      --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-      --dpkgopt='path-exclude=/usr/share/locale/*' \
-      bookworm "$archive.new" >"$CACHE/debian-image.log" 2>&1 || die "mmdebstrap failed (see $CACHE/debian-image.log)"
-    mv "$archive.new" "$archive"
-  fi
-  mkdir -p "$CONTEXTS/debian"
-  ln -f "$archive" "$CONTEXTS/debian/base.tar"
-  printf 'FROM scratch\nADD base.tar /\n' >"$CONTEXTS/debian/Containerfile"
-  buildah_ bud --tag "$base" "$CONTEXTS/debian" >>"$CACHE/debian-image.log" 2>&1 ||
-    die "image $base did not build (see $CACHE/debian-image.log)"
-  rm -rf "$CONTEXTS/debian"
+  local context=$CONTEXTS/base
+  buildah_ inspect --type image "$BASE" >/dev/null 2>&1 && return 0
+  say "building image $BASE (about 10 s)"
+  rm -rf "$context"
+  mkdir "$context"
+  printf 'FROM scratch\nADD base.tar /\n' >"$context/Containerfile"
+  # shellcheck disable=SC2016  # $1 is mmdebstrap's
+  {
+    mmdebstrap --mode=root --format=tar --variant=extract --include=base-files,libc6,libgcc-s1,dash \
+      --dpkgopt='path-exclude=/usr/share/*' --customize-hook='ln -sf dash "$1/bin/sh"' \
+      bookworm "$context/base.tar" &&
+      buildah_ bud --tag "$BASE" "$context"
+  } >"$CACHE/base-image.log" 2>&1 || die "image $BASE did not build (see $CACHE/base-image.log)"
+  rm -rf "$context"
 }
 
 project() {
-  local target=${CARGO_TARGET_DIR:-$CACHE/target} base=localhost/debian:bookworm-slim name
+  local target=${CARGO_TARGET_DIR:-$CACHE/target} name
   say "building the operator and the media node (cold: about 8 min on 2 cores)"
   (cd "$REPO_DIR" && CARGO_TARGET_DIR=$target cargo build --release --locked --quiet \
     -p callplane-operator -p callplane-media-node)
   base
   for name in operator media-node; do
     image "$name" "$REPO_DIR/images/$name.Containerfile" "$target/release/callplane-$name" -- \
-      --build-arg "BASE=$base" --build-arg "BUILDER=$base"
+      --build-arg "BASE=$BASE" --build-arg "BUILDER=$BASE"
   done
 }
 

@@ -14,6 +14,7 @@ done
 
 ip link set lo up
 echo 1 >/proc/sys/net/ipv4/ip_forward
+echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables # or a Service's answer from the same node goes astray
 for rp_filter in /proc/sys/net/ipv4/conf/{all,default}/rp_filter; do echo 0 >"$rp_filter"; done
 
 touch /run/callplane/booted "$dir/booted"

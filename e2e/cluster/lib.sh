@@ -60,7 +60,7 @@ machine_init() {
   file=$(machine_dir "$1")/init.pid
   [[ -s $file ]] || return 1
   read -r pid start <"$file"
-  [[ $(process_start "$pid") == "$start" ]] || return 1
+  [[ $(process_start "$pid") == "$start" && $(process_state "$pid") != Z ]] || return 1
   echo "$pid"
 }
 

@@ -10,7 +10,7 @@ say "clippy"
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 
 say "cargo deny"
-if cargo deny --log-level off fetch db >/dev/null 2>&1; then
+if timeout 60 cargo deny --log-level off fetch db >/dev/null 2>&1; then
   cargo deny --log-level error check
 else
   say "the advisory database cannot be fetched from here: advisories are NOT checked, the rest is"
