@@ -8,6 +8,9 @@ import { Tokens } from './tokens.js';
 
 /** How long the old stay may go on carrying media after the new one is open. */
 const HANDOVER_MS = 5000;
+/** How often it is looked whether media flows, and how long without any is suspicious, in milliseconds. */
+const WATCH_MS = 500;
+const STALLED_MS = 1000;
 /** Events kept for whoever asks; the oldest are dropped. */
 const MAX_EVENTS = 500;
 
@@ -37,6 +40,8 @@ export class Call {
   /** @type {number | undefined} */
   joinedAt;
   #moving = false;
+  #doubts = new Backoff({ firstMs: WATCH_MS });
+  #askAgainAt = 0;
   #wake = new AbortController();
 
   /**
@@ -50,13 +55,20 @@ export class Call {
     this.tokens = new Tokens({ room, user, token });
   }
 
+  get #isOver() {
+    return this.state === 'left' || this.state === 'failed';
+  }
+
   /** Joins, trying again while the call is being placed or its node cannot be reached. */
   async join() {
     this.joinedAt = performance.now();
     this.#become('joining', 'Joining…');
     const media = this.view.media().then((tracks) => {
-      for (const track of tracks) this.tracks.set(track.kind, track);
+      if (this.#isOver) for (const track of tracks) track.stop();
+      else for (const track of tracks) this.tracks.set(track.kind, track);
       return tracks;
+    }, (error) => {
+      throw new MediaError(error);
     });
     media.catch(() => {});
     const session = await this.#attempt(() => this.tokens.toJoin(), () => media);
@@ -68,7 +80,7 @@ export class Call {
 
   /** Joins again: on the current route, whatever it is by now. @param {Over} why */
   async rejoin(why) {
-    if (this.#moving || this.state === 'left' || this.state === 'failed') return;
+    if (this.#moving || this.#isOver) return;
     this.#moving = true;
     const began = performance.now();
     const old = this.session;
@@ -94,17 +106,44 @@ export class Call {
   }
 
   leave() {
-    if (this.state === 'left') return;
-    const { session } = this;
-    this.#become('left', 'You left the call.');
+    if (this.#isOver) return;
+    this.session?.api.leave(this.user).catch(() => {});
+    this.#end('left', 'You left the call.');
+  }
+
+  /** @param {'left' | 'failed'} state @param {string} detail */
+  #end(state, detail) {
+    this.#become(state, detail);
     this.#wake.abort();
-    session?.api.leave(this.user).catch(() => {});
+    clearInterval(this.#watch);
     for (const { tile } of this.remotes.values()) tile.discard();
     this.remotes.clear();
-    session?.close();
+    this.session?.close();
     for (const track of this.tracks.values()) track.stop();
     this.tracks.clear();
     this.view.onChange();
+  }
+
+  #watch = setInterval(() => void this.#watchFlow(), WATCH_MS);
+
+  /**
+   * When a node dies with its machine, no connection is closed: silence is all there is. So silence is a
+   * reason to ask whether the call has moved. While it has not, nothing is given up.
+   */
+  async #watchFlow() {
+    const { session } = this;
+    const now = performance.now();
+    if (this.state !== 'joined' || !session || session.over || document.hidden) return;
+    const flows = [...this.remotes.values()].map(({ tile }) => tile.clock.waiting(now)).filter((ms) => ms > 0);
+    const stalled = flows.length > 0 && flows.every((ms) => ms > STALLED_MS);
+    if (!stalled && !session.isDisconnected) {
+      this.#doubts.reset();
+      this.#askAgainAt = 0;
+      return;
+    }
+    if (now < this.#askAgainAt) return;
+    this.#askAgainAt = now + this.#doubts.next();
+    await session.lookForNewRoute().catch(() => {});
   }
 
   /** @param {boolean} muted */
@@ -195,8 +234,7 @@ export class Call {
    */
   async #attempt(ticket, tracks) {
     const backoff = new Backoff();
-    const gone = () => this.state === 'left';
-    while (!gone()) {
+    while (!this.#isOver) {
       /** @type {Session | undefined} */
       let session;
       try {
@@ -204,18 +242,18 @@ export class Call {
         session = this.#newSession(epoch);
         await session.open(tracks());
         if (session.over) throw new Error('the call moved on meanwhile');
-        if (!gone()) return session;
+        if (!this.#isOver) return session;
       } catch (error) {
         const reason = error instanceof Error ? error : new Error(String(error));
         this.#log('join-failed', reason.message);
         if (isFinal(reason)) {
-          this.#become('failed', explain(reason));
+          this.#end('failed', explain(reason));
         } else {
           this.#become(this.state, `Trying again: ${explain(reason)}`);
         }
       }
       if (session) this.#retire(session);
-      if (this.state === 'failed') return undefined;
+      if (this.#isOver) return undefined;
       await sleep(backoff.next(), this.#wake.signal);
     }
     return undefined;
@@ -245,7 +283,8 @@ export class Call {
         },
         onOver: (session, why) => {
           this.#log(why.kind, why.detail, why.epoch);
-          if (session === this.session) void this.rejoin(why);
+          if (why.kind === 'removed') this.#end('failed', why.detail);
+          else if (session === this.session) void this.rejoin(why);
         },
         onEvent: (session, type, detail) => {
           if (type !== 'route-changed' && type !== 'room-closed') this.#log(type, type === 'room' ? undefined : detail, session.epoch);
@@ -311,7 +350,7 @@ export class Call {
 
   /** @param {State} state @param {string} detail */
   #become(state, detail) {
-    if (this.state === 'left') return;
+    if (this.#isOver) return;
     if (state !== this.state) this.#log(`state-${state}`, detail);
     this.state = state;
     this.detail = detail;
@@ -325,17 +364,26 @@ export class Call {
   }
 }
 
-/** There is no use in trying again. @param {Error & {status?: number, code?: string}} error */
+/** There is no microphone or camera for us. */
+class MediaError extends Error {
+  /** @param {Error} cause */
+  constructor(cause) {
+    super({
+      NotAllowedError: 'The browser may not use the microphone and camera: allow it beside the address, then join again.',
+      NotFoundError: 'There is no microphone or camera on this device.',
+      NotReadableError: 'Another program is using the microphone or camera.',
+    }[cause.name] ?? cause.message, { cause });
+  }
+}
+
+/** There is no use in trying again. @param {Error & {status?: number}} error */
 function isFinal(error) {
-  return error.name === 'NotAllowedError' || error.name === 'NotFoundError' || [400, 403, 410].includes(error.status ?? 0);
+  return error instanceof MediaError || [400, 403, 410].includes(error.status ?? 0);
 }
 
 /** @param {Error} error */
 function explain(error) {
-  if (error.name === 'NotAllowedError') return 'The browser may not use the microphone and camera: allow it beside the address, then join again.';
-  if (error.name === 'NotFoundError') return 'There is no microphone or camera on this device.';
-  if (error.name === 'TimeoutError') return 'The server does not answer.';
-  return error.message;
+  return error.name === 'TimeoutError' ? 'the server does not answer' : error.message;
 }
 
 /** @param {number | undefined} value */

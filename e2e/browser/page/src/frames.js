@@ -35,6 +35,11 @@ export class FrameClock {
     return gap;
   }
 
+  /** Since when no picture has come, although one was expected. @param {number} now */
+  waiting(now) {
+    return this.#last === undefined ? 0 : now - this.#last;
+  }
+
   /** There is no picture to wait for: the camera is off. */
   pause() {
     this.#last = undefined;

@@ -45,6 +45,7 @@ export class Session {
   /** Set by the first sign that this stay has come to its end from outside. */
   over = false;
   #device = new Device();
+  #roomsSeen = 0;
 
   /**
    * @param {{callId: string, user: string, epoch: number, tokens: Tokens, listener: SessionListener}} options
@@ -82,6 +83,11 @@ export class Session {
     await Promise.all((await tracks).map((track) => this.publish(track)));
   }
 
+  /** Whether one of the connections has lost its other end, for now. */
+  get isDisconnected() {
+    return [this.sendTransport, this.recvTransport].some((transport) => transport?.connectionState === 'disconnected');
+  }
+
   /** The connections end here; the node notices by itself (DTLS close_notify). */
   close() {
     if (this.closed) return;
@@ -94,7 +100,8 @@ export class Session {
   #listen() {
     this.events = new EventStream(this.callId, {
       token: async (first) => {
-        if (!first) await this.#askForNewRoute();
+        // The connection was lost: maybe the call has moved, and nobody could tell us.
+        if (!first) await this.lookForNewRoute();
         return (await this.tokens.forEpoch(this.epoch)).token;
       },
       onEvent: ({ type, data }) => this.#onEvent(type, data ?? {}),
@@ -102,8 +109,8 @@ export class Session {
     });
   }
 
-  /** The connection was lost: maybe the call has moved, and nobody could tell us. */
-  async #askForNewRoute() {
+  /** Asks where the call is now; if elsewhere, this stay is over. */
+  async lookForNewRoute() {
     const { epoch } = await this.tokens.refresh();
     if (epoch > this.epoch) this.#end({ kind: 'route-changed', detail: 'the call has moved', epoch });
   }
@@ -113,6 +120,8 @@ export class Session {
     this.listener.onEvent(this, type, data);
     switch (type) {
       case 'room':
+        this.#roomsSeen += 1;
+        if (this.#roomsSeen > 1 && this.#isForgotten(data)) return this.#end({ kind: 'transport-failed', detail: 'the media node has restarted' });
         return this.#learn(data);
       case 'participant-joined':
         return this.listener.onParticipant(this, data);
@@ -192,9 +201,15 @@ export class Session {
     if (entry.consumer) this.listener.onTrackEnded(this, entry.info, entry.consumer);
   }
 
+  /** A node that was restarted knows the room again, but nothing that was in it. @param {Room} room */
+  #isForgotten(room) {
+    const own = [...this.producers.values()].map(({ id }) => id);
+    return own.length > 0 && !room.producers.some(({ id }) => own.includes(id));
+  }
+
   /** @param {string} participantId */
   #forget(participantId) {
-    if (participantId === this.user) return;
+    if (participantId === this.user) return this.#end({ kind: 'removed', detail: 'You were removed from the call.' });
     for (const { info } of [...this.consumed.values()]) if (info.participantId === participantId) this.#drop(info.id);
     this.listener.onParticipantLeft(this, participantId);
   }
