@@ -22,7 +22,7 @@ export async function build() {
     legalComments: 'eof',
     logLevel: 'warning',
   });
-  for (const name of ['index.html', 'style.css', 'icon.svg']) await cp(here(`page/${name}`), `${dist}/${name}`);
+  for (const name of ['index.html', 'style.css', 'icon.svg', 'muted.svg']) await cp(here(`page/${name}`), `${dist}/${name}`);
   return dist;
 }
 

@@ -56,7 +56,7 @@ export class Standalone {
       answer = await fetch(`${this.api}/api/rooms/${callId}/create`, {
         method: 'POST',
         headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-        body: JSON.stringify({ epoch: this.epoch }),
+        body: '{}',
         signal: AbortSignal.timeout(5000),
       });
     } catch (error) {

@@ -149,7 +149,9 @@ export class Call {
   /** @param {boolean} muted */
   mute(muted) {
     const track = this.tracks.get('audio');
+    // Silent at once; that others see it may take a moment.
     if (track) track.enabled = !muted;
+    this.session?.pause('audio', muted).catch((error) => this.#log('pause-failed', error.message));
     this.view.onChange();
   }
 
@@ -279,7 +281,10 @@ export class Call {
         },
         onTrackEnded: (_session, { participantId }, { track }) => this.remotes.get(participantId)?.tile.remove(track),
         onPaused: (_session, { participantId, kind }, paused) => {
-          if (kind === 'video') this.remotes.get(participantId)?.tile.setVideoPaused(paused);
+          this.remotes.get(participantId)?.tile.setPaused(kind, paused);
+        },
+        onSpeaker: (_session, participantId) => {
+          for (const { id, tile } of this.remotes.values()) tile.setSpeaking(id === participantId);
         },
         onOver: (session, why) => {
           this.#log(why.kind, why.detail, why.epoch);

@@ -7,9 +7,6 @@ import { Tile } from './tile.js';
 /** Pictures asked of the camera. */
 const VIDEO = { width: { ideal: 640 }, height: { ideal: 360 }, frameRate: { ideal: 30 } };
 const SAMPLE_MS = 1000;
-const LEVEL_MS = 200;
-/** Sound above this counts as speech: -50 dBov. */
-const SPEAKING = 0.003;
 
 const form = /** @type {HTMLFormElement} */ (element('join'));
 const fields = { user: input('user'), room: input('room') };
@@ -39,7 +36,6 @@ buttons.numbers.addEventListener('click', () => {
 buttons.leave.addEventListener('click', leave);
 addEventListener('pagehide', () => call?.leave());
 setInterval(() => void showNumbers(), SAMPLE_MS);
-setInterval(showSpeakers, LEVEL_MS);
 render();
 
 const surface = {
@@ -127,14 +123,6 @@ async function showNumbers() {
       `${video?.width ?? 0}×${video?.height ?? 0} ${video?.fps ?? 0} fps ${video?.codec?.split('/')[1] ?? ''}`,
       `rtt ${send.roundTripMs ?? '–'} ms  ${Math.round((send.availableOutgoingBitrate ?? 0) / 1000)} kbit/s`,
     ].join('\n'));
-  }
-}
-
-function showSpeakers() {
-  for (const { consumer, info } of call?.session?.consumed.values() ?? []) {
-    if (consumer?.kind !== 'audio') continue;
-    const level = consumer.rtpReceiver?.getSynchronizationSources()[0]?.audioLevel ?? 0;
-    call?.remotes.get(info.participantId)?.tile.setSpeaking(level > SPEAKING);
   }
 }
 

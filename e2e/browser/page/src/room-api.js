@@ -70,6 +70,11 @@ export class RoomApi {
     return this.#ask('DELETE', `/producers/${producer}`);
   }
 
+  /** @param {string} producer @param {boolean} paused @returns {Promise<void>} */
+  pause(producer, paused) {
+    return this.#ask('POST', `/producers/${producer}/${paused ? 'pause' : 'resume'}`);
+  }
+
   /** @param {string} user @returns {Promise<void>} */
   leave(user) {
     return this.#ask('POST', `/participants/${encodeURIComponent(user)}/leave`, undefined, true);

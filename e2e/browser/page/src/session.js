@@ -20,6 +20,7 @@ import { ApiError, RoomApi } from './room-api.js';
  *   onTrack(session: Session, producer: ProducerInfo, consumer: Consumer): void,
  *   onTrackEnded(session: Session, producer: ProducerInfo, consumer: Consumer): void,
  *   onPaused(session: Session, producer: ProducerInfo, paused: boolean): void,
+ *   onSpeaker(session: Session, participantId: string | undefined): void,
  *   onOver(session: Session, why: Over): void,
  *   onEvent(session: Session, type: string, data: unknown): void,
  * }} SessionListener
@@ -139,6 +140,8 @@ export class Session {
         if (entry) this.listener.onPaused(this, entry.info, type === 'consumer-paused');
         return undefined;
       }
+      case 'active-speaker':
+        return this.listener.onSpeaker(this, data.participantId);
       case 'route-changed':
         return this.#end({ kind: 'route-changed', detail: data.reason ?? 'the call has moved', epoch: data.epoch });
       case 'room-closed':
@@ -237,6 +240,13 @@ export class Session {
         : {}),
     });
     this.producers.set(track.kind, producer);
+    if (!track.enabled) await this.pause(track.kind, true);
+  }
+
+  /** @param {string} kind @param {boolean} paused */
+  async pause(kind, paused) {
+    const producer = this.producers.get(kind);
+    if (producer) await this.api.pause(producer.id, paused);
   }
 
   /** @param {string} kind */

@@ -39,6 +39,11 @@ export class Tile {
     this.avatar.ariaHidden = 'true';
     this.pictures = part('div', 'pictures');
     this.caption = part('p', 'caption', self ? `${name} (you)` : name);
+    this.mutedMark = part('span', 'muted-mark');
+    this.mutedMark.role = 'img';
+    this.mutedMark.ariaLabel = 'muted';
+    this.mutedMark.hidden = true;
+    this.caption.append(this.mutedMark);
     this.numbers = part('pre', 'numbers');
     this.root.append(this.avatar, this.pictures, this.caption, this.numbers);
   }
@@ -73,10 +78,11 @@ export class Tile {
     }
   }
 
-  /** @param {boolean} paused */
-  setVideoPaused(paused) {
-    this.root.classList.toggle('paused', paused);
-    if (paused) this.clock.pause();
+  /** @param {string} kind @param {boolean} paused by the participant */
+  setPaused(kind, paused) {
+    if (kind === 'video') this.root.classList.toggle('paused', paused);
+    if (kind === 'video' && paused) this.clock.pause();
+    if (kind === 'audio') this.mutedMark.hidden = !paused;
   }
 
   /** @param {boolean} speaking */
