@@ -83,6 +83,22 @@ project() {
     image "$name" "$REPO_DIR/images/$name.Containerfile" "$target/release/callplane-$name" -- \
       --build-arg "BASE=$BASE" --build-arg "BUILDER=$BASE"
   done
+  tag_project
+}
+
+# A tag that changes with what the images hold, so that an upgrade is an upgrade: the same tag again
+# would leave the old pods alone.
+tag_project() {
+  local machine name tag
+  tag=dev-$(cat "$(machine_dir 1)"/images/{operator,media-node} | sha256sum | cut -c1-8)
+  [[ $(cat "$STATE/tag" 2>/dev/null) != "$tag" ]] || return 0
+  for machine in "${MACHINES[@]}"; do
+    for name in operator media-node; do
+      on "$machine" ctr --namespace k8s.io images tag --force \
+        "localhost/callplane/$name:dev" "localhost/callplane/$name:$tag" >/dev/null
+    done
+  done
+  echo "$tag" >"$STATE/tag"
 }
 
 case ${1:-project} in

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# with.sh COMMAND...: runs a command against a cluster that has the project's images. A cluster that
-# is up stays up; one that had to be started is taken down again, whatever the command's outcome.
+# with.sh COMMAND...: runs a command against a cluster that has callplane installed. A cluster that
+# is up stays up, with callplane brought up to date; one that had to be started is taken down again, whatever the command's outcome.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 (($#)) || die "usage: with.sh COMMAND..."
 
@@ -30,5 +30,6 @@ trap finish EXIT
 "$CLUSTER_DIR/up.sh"
 "$CLUSTER_DIR/images.sh"
 export CALLPLANE_STATE=$STATE CALLPLANE_CACHE=$CACHE KUBECONFIG=$KUBECONFIG_FILE PATH=$BIN:$PATH
+"$CLUSTER_DIR/install.sh"
 say "running: $*"
 (cd "$REPO_DIR" && "$@")

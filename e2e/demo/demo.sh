@@ -4,14 +4,16 @@
 # CLUSTER=local    a cluster of our own on this machine (root; no Docker, no registry)
 # CLUSTER=kind     a kind cluster named callplane (Docker, kind, helm, kubectl)
 # CLUSTER=current  the cluster of your kubeconfig's current context. Images come from REGISTRY, to
-#                  which they are pushed if Docker is there. Only the release's own objects, the
-#                  namespace callplane-system and the sample room in `default` are touched.
+#                  which they are pushed if Docker is there (else they must be there, with the tag
+#                  TAG or dev). Only the release's own objects, the namespace callplane-system and
+#                  the samples are touched.
 source "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
 
 CLUSTER=${CLUSTER:-local}
 NAMESPACE=callplane-system
 IMAGES=(operator media-node)
 repository=localhost/callplane
+image=() # What install.sh is told: registry and tag.
 export PATH=$BIN:$PATH
 cd "$REPO_DIR"
 
@@ -23,11 +25,19 @@ need() {
 }
 
 docker_build() {
-  local image
-  for image in "${IMAGES[@]}"; do
-    say "building image $repository/$image:dev"
-    docker build --quiet --file "images/$image.Containerfile" --tag "$repository/$image:dev" . >/dev/null
+  local name
+  for name in "${IMAGES[@]}"; do
+    say "building image $repository/$name:dev"
+    docker build --quiet --file "images/$name.Containerfile" --tag "$repository/$name:dev" . >/dev/null
   done
+}
+
+# A tag that changes with what the images hold, so that an upgrade is an upgrade.
+tag_by_content() {
+  local name tag
+  tag=dev-$(docker image inspect --format '{{.Id}}' "$repository/operator:dev" "$repository/media-node:dev" | sha256sum | cut -c1-8)
+  for name in "${IMAGES[@]}"; do docker tag "$repository/$name:dev" "$repository/$name:$tag"; done
+  image=("$repository" "$tag")
 }
 
 cluster_local() {
@@ -49,7 +59,8 @@ cluster_kind() {
     kind create cluster --name callplane --kubeconfig "$KUBECONFIG" --wait 120s
   fi
   docker_build
-  kind load docker-image --name callplane "${IMAGES[@]/#/$repository/}"
+  tag_by_content
+  kind load docker-image --name callplane "$repository/operator:${image[1]}" "$repository/media-node:${image[1]}"
 }
 
 cluster_current() {
@@ -59,17 +70,17 @@ cluster_current() {
   repository=$REGISTRY
   if command -v docker >/dev/null; then
     docker_build
-    local image
-    for image in "${IMAGES[@]}"; do docker push --quiet "$repository/$image:dev"; done
+    tag_by_content
+    local name
+    for name in "${IMAGES[@]}"; do docker push --quiet "$repository/$name:${image[1]}"; done
   else
-    say "no Docker here: taking for granted that $repository has the images"
+    image=("$repository" "${TAG:-dev}")
+    say "no Docker here: taking for granted that $repository has the images, with tag ${image[1]}"
   fi
 }
 
 up() {
-  say "installing the chart into namespace $NAMESPACE"
-  helm upgrade --install callplane charts/callplane --namespace "$NAMESPACE" --create-namespace \
-    --set "image.registry=$repository" --set image.tag=dev --wait --timeout 120s >/dev/null
+  "$CLUSTER_DIR/install.sh" "${image[@]}"
   say "applying manifests/samples: a CallRoom, that is, a call"
   kubectl apply --filename manifests/samples/
   kubectl wait --for=condition=Ready callroom/demo --namespace default --timeout=60s
@@ -82,7 +93,7 @@ up() {
   say "done. Next:"
   cat <<END
 
-  export KUBECONFIG=$KUBECONFIG PATH=$BIN:\$PATH
+  export KUBECONFIG=${KUBECONFIG:-$HOME/.kube/config} PATH=$BIN:\$PATH
   kubectl get callrooms,medianodes,mediapools -A     # what there is
   kubectl describe callroom demo                     # what happened to the call
   make test                                          # the same, with failures
