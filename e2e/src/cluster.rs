@@ -15,6 +15,8 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, Config, ResourceExt, api::ListParams, config::KubeConfigOptions, config::Kubeconfig};
 
+use crate::install;
+
 /// Namespace that the chart is installed in; pools, media nodes and their pods live there, too.
 pub const SYSTEM: &str = "callplane-system";
 /// Lease by which the operator's replicas agree on a leader.
@@ -34,14 +36,15 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Connects to the cluster that `make cluster` made.
+    /// Connects to the cluster that `make cluster-up` made, with the chart of this checkout installed in it.
     ///
     /// # Errors
-    /// When there is none, or when `KUBECONFIG` names one that is not made for tests: scenarios kill things.
+    /// When there is none, when the chart cannot be installed, or when `KUBECONFIG` names one that is not made for tests: scenarios kill things.
     pub async fn connect() -> Result<Self> {
         let kubeconfig = env::var_os("KUBECONFIG").map_or_else(|| state().join("kubeconfig"), PathBuf::from);
-        let file = Kubeconfig::read_from(&kubeconfig)
-            .with_context(|| format!("no test cluster at {}: start one with `make cluster`", kubeconfig.display()))?;
+        let file = Kubeconfig::read_from(&kubeconfig).with_context(|| {
+            format!("no test cluster at {}: start one with `make cluster-up`", kubeconfig.display())
+        })?;
         let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
         config.connect_timeout = Some(Duration::from_secs(2));
         let client = Client::try_from(config.clone())?;
@@ -54,6 +57,7 @@ impl Cluster {
                 node.name_any()
             );
         }
+        install::chart(&kubeconfig)?;
         Ok(Self { client, config, kubeconfig })
     }
 

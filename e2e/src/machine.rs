@@ -1,51 +1,72 @@
-//! The cluster's own processes: the API server goes away and comes back.
+//! The cluster's machines: the API server goes away and comes back, and so does the second machine.
+
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
 use crate::cluster;
 
-async fn apiserver(verb: &str) -> Result<()> {
-    let script = cluster::folder().join("cluster/apiserver.sh");
-    let done = Command::new(&script).arg(verb).kill_on_drop(true).output().await;
-    let done = done.with_context(|| format!("{} {verb}", script.display()))?;
-    ensure!(done.status.success(), "apiserver.sh {verb}: {}", String::from_utf8_lossy(&done.stderr));
-    Ok(())
-}
+/// Name of the Kubernetes node that stays.
+pub const FIRST: &str = "callplane-1";
+/// Name of the Kubernetes node that can lose power.
+pub const SECOND: &str = "callplane-2";
 
-/// An API server that is away. It comes back with [`ApiServerOutage::end`], or at the latest when this is dropped.
-pub struct ApiServerOutage {
+/// Something of the cluster that is away. It comes back with [`Outage::end`], or at the latest when this is dropped.
+pub struct Outage {
+    script: PathBuf,
+    back: &'static str,
     over: bool,
 }
 
-impl ApiServerOutage {
-    /// Stops the API server.
+impl Outage {
+    /// The API server is stopped.
     ///
     /// # Errors
     /// When the cluster's script fails.
-    pub async fn begin() -> Result<Self> {
-        let outage = Self { over: false };
-        apiserver("stop").await?;
+    pub async fn of_api_server() -> Result<Self> {
+        Self::begin("apiserver.sh", "stop", "start").await
+    }
+
+    /// The second machine loses power.
+    ///
+    /// # Errors
+    /// When the cluster's script fails.
+    pub async fn of_second_machine() -> Result<Self> {
+        Self::begin("node.sh", "kill", "boot").await
+    }
+
+    async fn begin(script: &str, away: &str, back: &'static str) -> Result<Self> {
+        let script = cluster::folder().join("cluster").join(script);
+        let outage = Self { script, back, over: false };
+        outage.run(away).await?;
         Ok(outage)
     }
 
-    /// Starts it again and waits until it is ready.
+    /// It comes back, and is ready when this returns.
     ///
     /// # Errors
     /// When the cluster's script fails.
     pub async fn end(mut self) -> Result<()> {
         self.over = true;
-        apiserver("start").await
+        self.run(self.back).await
+    }
+
+    async fn run(&self, verb: &str) -> Result<()> {
+        let done = Command::new(&self.script).arg(verb).output().await;
+        let done = done.with_context(|| format!("{} {verb}", self.script.display()))?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        ensure!(done.status.success(), "{} {verb}: {said}", self.script.display());
+        Ok(())
     }
 }
 
-impl Drop for ApiServerOutage {
+impl Drop for Outage {
     fn drop(&mut self) {
-        if !self.over {
-            let script = cluster::folder().join("cluster/apiserver.sh");
-            if let Err(error) = std::process::Command::new(script).arg("start").status() {
-                eprintln!("the API server could not be started again: {error}");
-            }
+        if !self.over
+            && let Err(error) = std::process::Command::new(&self.script).arg(self.back).status()
+        {
+            eprintln!("{} {}: {error}", self.script.display(), self.back);
         }
     }
 }

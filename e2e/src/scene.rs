@@ -56,7 +56,7 @@ impl Scene {
     /// # Errors
     /// When callplane is not installed, or the leftovers do not go.
     pub async fn open(cluster: Cluster, name: &str) -> Result<Self> {
-        let tokens = Tokens::of(&cluster).await.context("is the chart installed? run `make demo`")?;
+        let tokens = Tokens::of(&cluster).await?;
         let scene = Self { namespace: format!("e2e-{name}"), name: name.to_owned(), tokens: Arc::new(tokens), cluster };
         scene.close().await.context("leftovers of an earlier run")?;
         let labels = BTreeMap::from([(SCENE.to_owned(), name.to_owned())]);

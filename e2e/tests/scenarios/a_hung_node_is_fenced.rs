@@ -51,13 +51,13 @@ fn a_hung_node_loses_its_rooms_and_refuses_their_old_epoch() {
             judge(zombie.join(&call, &token).await)?;
         }
 
-        let empty =
-            wait::until(&scene.cluster.nodes(), &first.node, "to let go of the room", scene::POD_READY, |node| {
-                let Some(node) = node else { return Some("is gone") };
-                let status = node.status.as_ref()?;
-                status.rooms.iter().all(|r| r.name != "standup").then_some("serves no room")
-            });
-        println!("  the node that hung {}", empty.await?);
+        let (nodes, budget) = (scene.cluster.nodes(), scene::POD_READY);
+        let end = wait::until(&nodes, &first.node, "to let go of the room", budget, |node| {
+            let Some(node) = node else { return Some("is gone") };
+            node.status.as_ref()?.rooms.iter().all(|r| r.name != "standup").then_some("serves no room")
+        })
+        .await?;
+        println!("  the node that hung {end}");
         let last = history.latest().remove("standup").context("the room is there")?;
         ensure!(last.route.is_some_and(|r| r.epoch == 2), "the room moved again");
         history.judge_ownership()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use callplane_crds::condition::{self, node};
-use callplane_e2e::{Call, clock, machine::ApiServerOutage, scenario, scene, wait};
+use callplane_e2e::{Call, clock, machine, scenario, scene, wait};
 use kube::{ResourceExt, runtime::watcher};
 
 const OUTAGE: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ fn a_call_goes_on_while_the_api_server_is_away_for_a_minute() {
         let names: Vec<_> = nodes.iter().map(ResourceExt::name_any).collect();
 
         let began = clock::now();
-        let outage = ApiServerOutage::begin().await?;
+        let outage = machine::Outage::of_api_server().await?;
         call.until("a minute of frames", OUTAGE + Duration::from_secs(10), |sample| {
             let still = sample.pages.iter().find(|p| !p.sees_all(1, 1));
             match still {

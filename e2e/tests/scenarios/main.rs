@@ -8,6 +8,7 @@ mod a_call_ends_as_it_was_told_to;
 mod a_hung_node_is_fenced;
 mod a_killed_leader_leaves_one_owner_per_epoch;
 mod a_killed_node_loses_no_call;
+mod a_machine_without_power_loses_no_room;
 mod a_media_node_speaks_only_for_itself;
 mod an_operator_restart_goes_unnoticed;
 mod calls_outlive_the_api_server;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use callplane_e2e::{Call, clock, scenario, scene, wait};
 
 #[test]
