@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# test.sh: everything about the chart that can be told without a cluster. UPDATE=1 rewrites the golden files.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+PATH=${CALLPLANE_CACHE:-$HOME/.cache/callplane}/bin:$PATH
+chart=$root/charts/callplane
+cases=$chart/tests/cases
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+passed=0 failed=0
+
+command -v helm >/dev/null || { echo "charts/test.sh needs helm" >&2; exit 2; }
+
+# check NAME COMMAND...: one test; what the command says is shown only when it fails.
+check() {
+  local name=$1
+  shift
+  if "$@" >"$scratch/output" 2>&1; then
+    passed=$((passed + 1))
+    echo "ok      $name"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $name"
+    sed 's/^/        /' "$scratch/output"
+  fi
+}
+
+render() { helm template callplane "$chart" --namespace calls "$@"; }
+
+golden() {
+  local file=$cases/$1.golden.yaml
+  render --values "$cases/$1.values.yaml" >"$scratch/rendered" || return
+  [[ -z ${UPDATE:-} ]] || cp "$scratch/rendered" "$file"
+  diff -u "$file" "$scratch/rendered" || { echo "if that is meant: UPDATE=1 charts/test.sh"; return 1; }
+}
+
+# refused WORD ARGUMENT...: rendering fails, and the message says WORD.
+refused() {
+  local word=$1
+  shift
+  if render "$@" >"$scratch/rendered" 2>"$scratch/refusal"; then
+    echo "was accepted"
+    return 1
+  fi
+  grep --fixed-strings -- "$word" "$scratch/refusal" || {
+    echo "the message does not say: $word"
+    cat "$scratch/refusal"
+    return 1
+  }
+}
+
+# Every document of the file is YAML and an object of some kind. Helm is the parser, so that none other is needed.
+parses() {
+  mkdir -p "$scratch/parser/templates"
+  printf 'apiVersion: v2\nname: parser\nversion: 0.0.0\n' >"$scratch/parser/Chart.yaml"
+  cp "$1" "$scratch/parser/file.yaml"
+  cat >"$scratch/parser/templates/parse.yaml" <<'END'
+{{- range splitList "\n---\n" (.Files.Get "file.yaml") }}
+{{- $document := fromYaml . }}
+{{- if $document.Error }}{{ fail $document.Error }}{{ end }}
+{{- if $document }}
+kind: {{ required "an object has no kind" $document.kind }}
+name: {{ required "an object has no name" $document.metadata.name }}
+---
+{{- end }}
+{{- end }}
+END
+  helm template parser "$scratch/parser"
+}
+
+# No object of the release says its namespace in words: any namespace will do.
+any_namespace() {
+  ! render | grep --line-number --extended-regexp 'callplane-system' || return 1
+  local other
+  other=$(helm template other "$chart" --namespace elsewhere --include-crds)
+  ! grep --extended-regexp '^ *namespace: ' <<<"$other" | grep --invert-match ': elsewhere$' || return 1
+  grep --quiet "system:serviceaccount:elsewhere:callplane-operator" <<<"$other" || return 1
+  grep --quiet "system:serviceaccount:elsewhere:callplane-media-node" <<<"$other"
+}
+
+# Rights are never given by wildcard, and secrets only by name.
+narrow_rights() {
+  local rendered
+  rendered=$(render)
+  awk '/^kind: /{kind = $2} (kind == "Role" || kind == "ClusterRole") && /\*/ && !/^ *#/ {print; bad = 1} END {exit bad}' \
+    <<<"$rendered" || return 1
+  awk '/resources: \[secrets\]/ {getline next_line; if (next_line !~ /resourceNames:|verbs: \[create\]/) {print next_line; bad = 1}} END {exit bad}' \
+    <<<"$rendered"
+}
+
+# Every pod of the chart meets the restricted pod security standard.
+restricted_pods() {
+  render >"$scratch/rendered"
+  local pods wanted count
+  pods=$(grep --count --extended-regexp '^ *containers:$' "$scratch/rendered")
+  for wanted in 'runAsNonRoot: true' 'type: RuntimeDefault' 'readOnlyRootFilesystem: true' \
+    'allowPrivilegeEscalation: false' 'drop: \[ALL\]'; do
+    count=$(grep --count "$wanted" "$scratch/rendered")
+    [[ $count == "$pods" ]] || { echo "$wanted: $count times in $pods pods"; return 1; }
+  done
+}
+
+same_crds() { diff --recursive --exclude '*.toml' --exclude src --exclude tests "$root/crds" "$chart/crds"; }
+
+check "lint: default values" helm lint --quiet --strict "$chart"
+for values in "$cases"/*.values.yaml; do
+  name=$(basename "$values" .values.yaml)
+  check "lint: $name" helm lint --quiet --strict "$chart" --values "$values"
+  check "golden: $name" golden "$name"
+done
+
+check "refused: operator.replica" refused "'replica'" --set operator.replica=3
+check "refused: a top-level key that there is not" refused "'operators'" --set operators.replicas=3
+check "refused: defaultPool.reachability.port" refused "'port'" --set defaultPool.reachability.port=1
+check "refused: defaultPool.reachability.ports.first" refused "'first'" --set defaultPool.reachability.ports.first=1
+check "refused: defaultPool.template.worker" refused "'worker'" --set defaultPool.template.worker=2
+check "refused: defaultPool.capacity.room" refused "'room'" --set defaultPool.capacity.room=2
+check "refused: image.repository" refused "'repository'" --set image.repository=x
+check "refused: policies.breakGlassGroup" refused "'breakGlassGroup'" --set policies.breakGlassGroup=x
+check "refused: networkPolicies.enable" refused "'enable'" --set networkPolicies.enable=true
+check "refused: metrics.serviceMonitor.enable" refused "'enable'" --set metrics.serviceMonitor.enable=true
+check "refused: crds.install" refused "'install'" --set crds.install=true
+check "refused: rbac.create" refused "'create'" --set rbac.create=true
+check "refused: a mode that there is not" refused "/defaultPool/reachability/mode" --set defaultPool.reachability.mode=NodePort
+check "refused: no operator at all" refused "/operator/replicas" --set operator.replicas=0
+check "refused: 1001 media nodes" refused "/defaultPool/replicas" --set defaultPool.replicas=1001
+check "refused: a privileged port" refused "/defaultPool/reachability/ports/from" --set defaultPool.reachability.ports.from=80
+check "refused: a number in words" refused "/operator/replicas" --set-string operator.replicas=2
+check "refused: a group that would end the expression" refused "/policies/breakGlassGroups/0" --set "policies.breakGlassGroups={x' || true || '}"
+check "refused: a registry that ends in a slash" refused "/image/registry" --set image.registry=example/
+check "refused: Kubernetes 1.30" refused "kubeVersion" --kube-version 1.30.0
+
+check "any namespace and release name will do" any_namespace
+check "rights are narrow" narrow_rights
+check "pods are restricted" restricted_pods
+check "the chart's CRDs are the project's" same_crds
+check "README.md lists the values" "$root/charts/readme.sh" --check
+check "manifests/install.yaml is the chart" "$root/manifests/generate.sh" --check
+while IFS= read -r file; do
+  check "parses: ${file#"$root"/}" parses "$file"
+done < <(find "$root/manifests" "$root/crds" "$chart/crds" "$cases" -name '*.yaml' ! -name '*.values.yaml' | sort)
+
+echo "$passed passed, $failed failed"
+((failed == 0))
