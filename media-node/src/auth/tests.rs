@@ -1,0 +1,1 @@
+//! Tokens that count and tokens that do not.

@@ -1,0 +1,14 @@
+//! callplane's media node: one process that forwards the media of the rooms it serves.
+//!
+//! `core` moves packets and knows neither sockets nor clocks; `net` gives it both. `ortc` decides what
+//! two ends may say to each other, `rooms` who is in which room, `auth` whose word counts. `api` puts it
+//! on HTTP. `report` is the Kubernetes side.
+
+pub mod api;
+pub mod auth;
+pub mod config;
+pub mod core;
+pub mod metrics;
+pub mod ortc;
+pub mod rooms;
+pub mod system;

@@ -1,0 +1,159 @@
+//! What is counted, in OpenMetrics. No label holds the name of a room, a user or an address.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder, text},
+    metrics::{
+        MetricType,
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::ConstGauge,
+        info::Info,
+    },
+    registry::Registry,
+};
+
+use crate::{
+    core::{self, Stats},
+    rooms::Totals,
+};
+
+/// Prefix of every name.
+const PREFIX: &str = "callplane_media";
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    status: u16,
+}
+
+/// The counters of this process.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+}
+
+type Source = Box<dyn Fn() -> (Stats, Totals) + Send + Sync>;
+
+/// Where the numbers of rooms and of media come from, once there are any.
+#[derive(Clone, Default)]
+pub struct Sources(Arc<OnceLock<Source>>);
+
+impl Sources {
+    /// Sets it; later calls change nothing.
+    pub fn set(&self, source: impl Fn() -> (Stats, Totals) + Send + Sync + 'static) {
+        let _ = self.0.set(Box::new(source));
+    }
+}
+
+impl Metrics {
+    /// With numbers of rooms and media from `sources` at each scrape.
+    pub fn new(sources: Sources) -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let requests = Family::<RequestLabels, Counter>::default();
+        registry.register("http_requests", "Requests answered, by route pattern and status", requests.clone());
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The running version", version);
+        registry.register_collector(Box::new(Numbers(sources)));
+        Self { registry, requests }
+    }
+
+    /// Counts an answered request.
+    pub fn request(&self, route: String, status: u16) {
+        self.requests.get_or_create(&RequestLabels { route, status }).inc();
+    }
+
+    /// Everything as text.
+    ///
+    /// # Errors
+    /// When formatting fails.
+    pub fn exposition(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+struct Numbers(Sources);
+
+impl fmt::Debug for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Numbers")
+    }
+}
+
+impl Collector for Numbers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(source) = self.0.0.get() else { return Ok(()) };
+        let (stats, totals) = source();
+        for counter in core::Counter::ALL {
+            let metric = ConstCounter::new(stats.counter(*counter));
+            let help = "Counted by the packet core";
+            metric.encode(encoder.encode_descriptor(counter.name(), help, None, metric.metric_type())?)?;
+        }
+        for gauge in [core::Gauge::Connected, core::Gauge::Tuples] {
+            let metric = ConstGauge::new(i64::try_from(stats.gauge(gauge)).unwrap_or(i64::MAX));
+            let help = "Existing now in the packet core";
+            metric.encode(encoder.encode_descriptor(gauge.name(), help, None, metric.metric_type())?)?;
+        }
+        for (name, value, help) in [
+            ("rooms", totals.rooms, "Rooms served"),
+            ("participants", totals.participants, "Participants of all rooms"),
+            ("transports", totals.transports, "WebRTC transports of all rooms"),
+            ("producers", totals.producers, "Tracks published in all rooms"),
+            ("consumers", totals.consumers, "Tracks subscribed to in all rooms"),
+        ] {
+            let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        let drops = Drops(&stats);
+        let help = "Packets that went nowhere, by reason";
+        drops.encode(encoder.encode_descriptor("packets_dropped", help, None, drops.metric_type())?)
+    }
+}
+
+struct Drops<'a>(&'a Stats);
+
+impl EncodeMetric for Drops<'_> {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        for reason in core::Drop::ALL {
+            let labels = [("reason", reason.name())];
+            ConstCounter::new(self.0.dropped(*reason)).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exposition_names_units_and_reasons_and_no_objects() {
+        let sources = Sources::default();
+        let metrics = Metrics::new(sources.clone());
+        metrics.request("/api/rooms/{call_id}/".into(), 200);
+        assert!(!metrics.exposition().unwrap().contains("rooms "), "nothing before there is anything");
+        sources.set(|| (Stats::default(), Totals { rooms: 2, participants: 5, ..Totals::default() }));
+        let text = metrics.exposition().unwrap();
+        for line in [
+            "callplane_media_http_requests_total{route=\"/api/rooms/{call_id}/\",status=\"200\"} 1",
+            "callplane_media_rooms 2",
+            "callplane_media_participants 5",
+            "callplane_media_packets_in_total 0",
+            "callplane_media_packets_dropped_total{reason=\"srtp_replay\"} 0",
+            "# EOF",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

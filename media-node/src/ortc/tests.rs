@@ -1,0 +1,207 @@
+//! Replays exchanges recorded between mediasoup-client and mediasoup, and refuses what it must.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::core::command::{DtlsRole, ExtensionKind};
+
+fn capture(name: &str) -> Value {
+    let path = format!("{}/tests/captures/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn rtp_parameters(name: &str) -> RtpParameters {
+    serde_json::from_value(capture(name)["request"]["rtpParameters"].clone()).unwrap()
+}
+
+/// Keeps of a recorded list what this router offers too: the recording's had more codecs and extensions.
+fn keep(list: &mut Value, router: &Value, keys: &[&str]) {
+    let offered = router.as_array().unwrap();
+    list.as_array_mut().unwrap().retain(|item| offered.iter().any(|o| keys.iter().all(|key| o[key] == item[key])));
+}
+
+#[test]
+fn the_router_offers_what_mediasoup_offers_for_opus_and_vp8() {
+    let ours = serde_json::to_value(router_capabilities()).unwrap();
+    let mut recorded = capture("01-routerRtpCapabilities");
+    recorded["codecs"].as_array_mut().unwrap().truncate(3);
+    keep(&mut recorded["headerExtensions"], &ours["headerExtensions"], &["uri"]);
+    assert_eq!(ours, recorded);
+}
+
+/// The device's capabilities without what this router never offered it.
+fn device() -> RtpCapabilities {
+    let mut device = capture("02-device-after-load")["recvRtpCapabilities"].clone();
+    device["codecs"].as_array_mut().unwrap().truncate(3);
+    serde_json::from_value(device).unwrap()
+}
+
+fn consume(produce: &str, kind: Kind) -> (Value, ConsumerSpec) {
+    let mut parameters = rtp_parameters(produce);
+    parameters.encodings.truncate(1);
+    producer_spec(kind, &parameters, router_capabilities(), false).unwrap();
+    let consumable = consumable(kind, &parameters, router_capabilities());
+    assert!(can_consume(&consumable, &device()));
+    let ids = ConsumerIds { mid: "7".into(), ssrc: 4000, cname: "fallback".into() };
+    let (parameters, spec) = consumer_rtp_parameters(&consumable, &device(), ids, true).unwrap();
+    (serde_json::to_value(parameters).unwrap(), spec)
+}
+
+use crate::core::command::ConsumerSpec;
+
+#[test]
+fn an_opus_consumer_is_told_what_mediasoup_tells_it() {
+    let (ours, spec) = consume("12-produce-audio-opus", Kind::Audio);
+    let mut recorded = capture("18-consume-audio-opus-simple")["response"]["rtpParameters"].clone();
+    keep(&mut recorded["headerExtensions"], &serde_json::to_value(router_capabilities()).unwrap()["headerExtensions"], &["uri"]);
+    recorded["mid"] = json!("7");
+    recorded["encodings"][0]["ssrc"] = json!(4000);
+    assert_eq!(ours, recorded);
+    assert_eq!((spec.payload_types, spec.clock_rate, spec.rtx, spec.nack), (vec![100], 48_000, None, false));
+    assert_eq!(spec.cname, "Ka6a0I3hkyrcswzq");
+}
+
+#[test]
+fn a_vp8_consumer_is_told_what_mediasoup_tells_it() {
+    let (ours, spec) = consume("13-produce-video-vp8-simulcast", Kind::Video);
+    let mut recorded = capture("21-consume-video-VP8-simulcast")["response"]["rtpParameters"].clone();
+    keep(&mut recorded["headerExtensions"], &serde_json::to_value(router_capabilities()).unwrap()["headerExtensions"], &["uri"]);
+    recorded["mid"] = json!("7");
+    recorded["rtcp"]["cname"] = json!("fallback");
+    // The recording is of three layers; one layer has one spatial layer and its own bitrate.
+    recorded["encodings"] = json!([{"ssrc": 4000, "rtx": {"ssrc": 4001}, "scalabilityMode": "L1T3", "maxBitrate": 150_000}]);
+    assert_eq!(ours, recorded);
+    assert_eq!((spec.payload_types, spec.rtx, spec.nack), (vec![101], Some((4001, 102)), true));
+    let ids: Vec<_> = spec.header_extensions.iter().map(|e| (e.kind, e.id)).collect();
+    assert!(ids.contains(&(ExtensionKind::TransportCc, 5)) && ids.contains(&(ExtensionKind::Mid, 1)), "{ids:?}");
+}
+
+#[test]
+fn a_publisher_is_received_in_its_own_numbers() {
+    let parameters = rtp_parameters("12-produce-audio-opus");
+    let spec = producer_spec(Kind::Audio, &parameters, router_capabilities(), true).unwrap();
+    assert_eq!((spec.codecs[0].payload_type, spec.codecs[0].router_payload_type), (111, 100));
+    assert!(spec.codecs[0].nack && !spec.codecs[0].pli && spec.paused);
+    assert_eq!(spec.encodings[0].ssrc, Some(4_052_457_558));
+    assert_eq!(spec.header_extensions.iter().find(|e| e.kind == ExtensionKind::Mid).unwrap().id, 4);
+    assert_eq!(spec.header_extensions.len(), 4, "capture time is not one of ours");
+
+    let mut parameters = rtp_parameters("13-produce-video-vp8-simulcast");
+    parameters.encodings.truncate(1);
+    let spec = producer_spec(Kind::Video, &parameters, router_capabilities(), false).unwrap();
+    assert_eq!((spec.codecs[0].payload_type, spec.codecs[0].rtx_payload_type), (96, Some(97)));
+    assert_eq!(spec.encodings[0].rid.as_deref(), Some("r0"));
+    assert_eq!(spec.cname, None, "an empty cname is none");
+}
+
+fn refused(produce: &str, kind: Kind, change: impl FnOnce(&mut Value)) -> Error {
+    let mut given = capture(produce)["request"]["rtpParameters"].clone();
+    change(&mut given);
+    let parameters = serde_json::from_value(given).unwrap();
+    producer_spec(kind, &parameters, router_capabilities(), false).unwrap_err()
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    let cases = [
+        (refused("13-produce-video-vp8-simulcast", Kind::Video, |_| ()), "rtpParameters.encodings"),
+        (refused("14-produce-video-h264-single", Kind::Video, |_| ()), "rtpParameters.codecs[0].mimeType"),
+        (
+            refused("12-produce-audio-opus", Kind::Audio, |p| p["headerExtensions"][0]["encrypt"] = json!(true)),
+            "rtpParameters.headerExtensions[0].encrypt",
+        ),
+        (
+            refused("12-produce-audio-opus", Kind::Audio, |p| p["headerExtensions"][0]["id"] = json!(15)),
+            "rtpParameters.headerExtensions[0].id",
+        ),
+        (
+            refused("12-produce-audio-opus", Kind::Audio, |p| p["encodings"][0]["scalabilityMode"] = json!("L3T3_KEY")),
+            "rtpParameters.encodings[0].scalabilityMode",
+        ),
+    ];
+    for (error, field) in cases {
+        assert!(matches!(error, Error::Unsupported { .. }) && error.field() == field, "{error:?}");
+    }
+}
+
+#[test]
+fn what_contradicts_itself_is_refused_by_name() {
+    type Change = fn(&mut Value);
+    let cases: [(&str, Change); 11] = [
+        ("rtpParameters.codecs", |p| p["codecs"] = json!([])),
+        ("rtpParameters.codecs[0].mimeType", |p| p["codecs"][0]["mimeType"] = json!("video/VP8")),
+        ("rtpParameters.codecs[0].payloadType", |p| p["codecs"][0]["payloadType"] = json!(128)),
+        ("rtpParameters.codecs[0].parameters.minptime", |p| p["codecs"][0]["parameters"]["minptime"] = json!([])),
+        ("rtpParameters.encodings", |p| p["encodings"] = json!([])),
+        ("rtpParameters.encodings[0].ssrc", |p| p["encodings"][0]["ssrc"] = json!(0)),
+        ("rtpParameters.encodings[0].ssrc", |p| {
+            p["encodings"] = json!([{}]);
+            p["mid"] = Value::Null;
+        }),
+        ("rtpParameters.encodings[0].rtx", |p| p["encodings"][0]["rtx"] = json!({"ssrc": 5})),
+        ("rtpParameters.headerExtensions[1].id", |p| p["headerExtensions"][1]["id"] = json!(4)),
+        ("rtpParameters.mid", |p| p["mid"] = json!("a mid that is far too long")),
+        ("rtpParameters.codecs[1].parameters.apt", |p| {
+            let rtx = json!({"mimeType": "audio/rtx", "payloadType": 97, "clockRate": 48000, "parameters": {"apt": 96}});
+            p["codecs"].as_array_mut().unwrap().push(rtx);
+        }),
+    ];
+    for (field, change) in cases {
+        let error = refused("12-produce-audio-opus", Kind::Audio, change);
+        assert!(matches!(error, Error::Invalid { .. }) && error.field() == field, "{field}: {error:?}");
+    }
+}
+
+#[test]
+fn a_subscriber_without_the_codec_cannot_consume() {
+    let consumable = consumable(Kind::Audio, &rtp_parameters("12-produce-audio-opus"), router_capabilities());
+    let mut capabilities = device();
+    capabilities.codecs.retain(|codec| codec.kind == Kind::Video);
+    assert!(!can_consume(&consumable, &capabilities));
+    let ids = ConsumerIds { mid: "0".into(), ssrc: 1, cname: "c".into() };
+    let error = consumer_rtp_parameters(&consumable, &capabilities, ids, true).unwrap_err();
+    assert_eq!(error.field(), "rtpCapabilities.codecs");
+}
+
+#[test]
+fn a_subscriber_without_rtx_gets_none_and_without_transport_cc_gets_remb() {
+    let mut parameters = rtp_parameters("13-produce-video-vp8-simulcast");
+    parameters.encodings.truncate(1);
+    let consumable = consumable(Kind::Video, &parameters, router_capabilities());
+    let mut capabilities = device();
+    capabilities.codecs.retain(|codec| codec.mime_type != "video/rtx");
+    capabilities.header_extensions.retain(|extension| !extension.uri.contains("transport-wide-cc"));
+    let ids = ConsumerIds { mid: "0".into(), ssrc: 1, cname: "c".into() };
+    let (parameters, spec) = consumer_rtp_parameters(&consumable, &capabilities, ids, true).unwrap();
+    assert_eq!((parameters.codecs.len(), parameters.encodings[0].rtx, spec.rtx), (1, None, None));
+    let feedback: Vec<_> = parameters.codecs[0].rtcp_feedback.iter().map(|fb| fb.r#type.as_str()).collect();
+    assert_eq!(feedback, ["goog-remb", "ccm", "nack", "nack"]);
+}
+
+#[test]
+fn a_clients_dtls_parameters_are_read() {
+    let recorded = capture("11-connect")["request"]["dtlsParameters"].clone();
+    let (role, fingerprints) = client_dtls(&serde_json::from_value(recorded.clone()).unwrap()).unwrap();
+    assert_eq!((role, fingerprints[0].digest.len()), (DtlsRole::Client, 32));
+    assert_eq!(serde_json::to_value(DtlsFingerprint::from(&fingerprints[0])).unwrap(), recorded["fingerprints"][0]);
+
+    for (change, field) in [
+        (json!([]), "dtlsParameters.fingerprints"),
+        (json!([{"algorithm": "sha-1", "value": "AA"}]), "dtlsParameters.fingerprints"),
+        (json!([{"algorithm": "sha-256", "value": "AA:+1"}]), "dtlsParameters.fingerprints[0].value"),
+    ] {
+        let parameters = DtlsParameters {
+            role: DtlsRoleName::Auto,
+            fingerprints: serde_json::from_value(change).unwrap(),
+        };
+        assert_eq!(client_dtls(&parameters).unwrap_err().field(), field);
+    }
+}
+
+#[test]
+fn a_candidate_reads_as_mediasoups_does() {
+    let ours = serde_json::to_value(IceCandidate::host("127.0.0.1:44729".parse().unwrap(), 0)).unwrap();
+    assert_eq!(ours, capture("10-createTransport-send")["response"]["iceCandidates"][0]);
+    let second = IceCandidate::host("[2001:db8::1]:5".parse().unwrap(), 1);
+    assert!(second.priority < 1_076_302_079 && second.address == "2001:db8::1");
+}

@@ -1,0 +1,89 @@
+//! What clients are told over their event socket.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::view::{ParticipantView, ProducerView, RoomView};
+
+/// Why a room ended here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// The call is over.
+    Ended,
+    /// Its `CallRoom` was deleted.
+    Deleted,
+    /// Its route leads elsewhere now, and everyone had the time to follow.
+    Moved,
+    /// Somebody proved a later epoch than the one served here.
+    Superseded,
+}
+
+/// A message on the event socket: `{"type": …, "data": …}`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "type", content = "data", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum RoomEvent {
+    /// First message: the room as `GET` shows it.
+    Room(Box<RoomView>),
+    /// Somebody entered.
+    ParticipantJoined(ParticipantView),
+    /// Somebody left.
+    ParticipantLeft {
+        /// User id.
+        id: String,
+    },
+    /// Somebody else publishes a track.
+    NewProducer(ProducerView),
+    /// A track of somebody else has ended.
+    ProducerClosed {
+        /// The track.
+        producer_id: String,
+        /// Whose it was.
+        participant_id: String,
+    },
+    /// One of the receiver's subscriptions has ended because the track did.
+    ConsumerClosed {
+        /// The subscription.
+        consumer_id: String,
+        /// The track.
+        producer_id: String,
+    },
+    /// The publisher paused the track of one of the receiver's subscriptions.
+    ConsumerPaused {
+        /// The subscription.
+        consumer_id: String,
+        /// The track.
+        producer_id: String,
+    },
+    /// The publisher resumed it.
+    ConsumerResumed {
+        /// The subscription.
+        consumer_id: String,
+        /// The track.
+        producer_id: String,
+    },
+    /// Somebody else speaks now (nobody if both are absent).
+    ActiveSpeaker {
+        /// The track.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        producer_id: Option<String>,
+        /// Whose it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        participant_id: Option<String>,
+    },
+    /// The room has ended here; the socket closes.
+    RoomClosed {
+        /// Why.
+        reason: Reason,
+    },
+    /// The room's route leads elsewhere; the socket closes.
+    RouteChanged {
+        /// Why.
+        reason: Reason,
+        /// The last epoch that was served here.
+        epoch: i64,
+    },
+}
+
+/// Application data of a producer: any JSON, handed on unread.
+pub type AppData = Value;

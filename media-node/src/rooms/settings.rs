@@ -1,0 +1,31 @@
+//! What the operator of the process decides about rooms.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::core::command::Fingerprint;
+
+/// Fixed for the life of the process.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Rooms are made by the API rather than by a watch, and need no namespace.
+    pub standalone: bool,
+    /// How long a participant without socket and without connected transport stays in its room.
+    pub grace: Duration,
+    /// Announced addresses of each worker, most preferred first.
+    pub candidates: Vec<Vec<SocketAddr>>,
+    /// Fingerprint of the node's DTLS certificate.
+    pub fingerprint: Fingerprint,
+}
+
+/// Transports of one participant: two are in use, twice that during a change of route, and some slack for
+/// reloads that nobody announced. One more is refused.
+pub(super) const MAX_TRANSPORTS: usize = 16;
+
+/// Producers of one participant. One more is refused.
+pub(super) const MAX_PRODUCERS: usize = 16;
+
+/// Consumers of one transport. One more is refused.
+pub(super) const MAX_CONSUMERS: usize = 2048;
+
+/// Event sockets of one participant (tabs, reconnects). One more closes the oldest.
+pub(super) const MAX_SOCKETS: usize = 8;

@@ -1,0 +1,265 @@
+//! Producers and consumers: published, subscribed, paused, ended.
+
+use rand::RngExt;
+
+use super::{
+    Access, Consumed, Direction, Refusal, RoomEvent, RoomKey, Turn,
+    event::AppData,
+    registry::{Effect, SocketId},
+    settings::{MAX_CONSUMERS, MAX_PRODUCERS},
+    view::{ConsumerView, ProducerView},
+};
+use crate::{
+    core::command::{Command, ConsumerId, ProducerId, RoomId},
+    ortc::{self, ConsumerIds, Kind, RtpParameters},
+};
+
+/// Largest `appData`, as JSON text.
+const MAX_APP_DATA: usize = 4096;
+
+/// A published track.
+pub(super) struct Producer {
+    pub(super) id: String,
+    pub(super) media: ProducerId,
+    pub(super) user: String,
+    pub(super) transport: String,
+    kind: Kind,
+    paused: bool,
+    mid: Option<String>,
+    ssrcs: Vec<u32>,
+    consumable: RtpParameters,
+    app_data: AppData,
+}
+
+/// A subscription.
+pub(super) struct Consumer {
+    media: ConsumerId,
+    user: String,
+    pub(super) transport: String,
+    producer: String,
+}
+
+impl Producer {
+    pub(super) fn view(&self) -> ProducerView {
+        ProducerView {
+            id: self.id.clone(),
+            participant_id: self.user.clone(),
+            kind: self.kind,
+            r#type: "simple",
+            paused: self.paused,
+            app_data: self.app_data.clone(),
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Publishes a track and returns its id.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`], [`Refusal::NotFound`], [`Refusal::Parameters`], [`Refusal::TooMany`],
+    /// [`Refusal::Conflict`] on a receiving transport.
+    pub fn produce(
+        &mut self,
+        access: &Access,
+        transport: &str,
+        kind: Kind,
+        mut parameters: RtpParameters,
+        paused: bool,
+        app_data: AppData,
+    ) -> Result<String, Refusal> {
+        if !access.grants.publish {
+            return Err(Refusal::Forbidden("publish"));
+        }
+        if app_data.to_string().len() > MAX_APP_DATA {
+            return Err(ortc::Error::invalid("appData", format!("is larger than {MAX_APP_DATA} bytes")).into());
+        }
+        let fallback = format!("{:016x}", self.registry.rng.random::<u64>());
+        let (worker, sender) = self.own_transport(access, transport)?;
+        if sender.direction != Direction::Send {
+            return Err(Refusal::Conflict("the transport was created to receive"));
+        }
+        let router = ortc::router_capabilities();
+        let mut spec = ortc::producer_spec(kind, &parameters, router, paused)?;
+        let named = spec.cname.get_or_insert_with(|| sender.cname.clone().unwrap_or(fallback)).clone();
+        let media_transport = sender.media;
+        sender.cname.get_or_insert_with(|| named.clone());
+        parameters.rtcp.cname = Some(named);
+
+        let ssrcs: Vec<u32> = spec.encodings.iter().flat_map(|e| [e.ssrc, e.rtx_ssrc]).flatten().collect();
+        let room = self.registry.room(&access.room)?;
+        let siblings = || room.producers.values().filter(|producer| producer.transport == transport);
+        if room.producers.values().filter(|producer| producer.user == access.user).count() >= MAX_PRODUCERS {
+            return Err(Refusal::TooMany { what: "producers of one participant", max: MAX_PRODUCERS });
+        }
+        if siblings().any(|producer| producer.ssrcs.iter().any(|ssrc| ssrcs.contains(ssrc))) {
+            let reason = "is taken by another producer of the transport";
+            return Err(ortc::Error::invalid("rtpParameters.encodings[0].ssrc", reason).into());
+        }
+        if spec.mid.is_some() && siblings().any(|producer| producer.mid == spec.mid) {
+            return Err(ortc::Error::invalid("rtpParameters.mid", "is taken by another producer of the transport").into());
+        }
+
+        let id = self.registry.uuid();
+        let media = ProducerId(self.registry.next_id());
+        let producer = Producer {
+            id: id.clone(),
+            media,
+            user: access.user.clone(),
+            transport: transport.into(),
+            kind,
+            paused,
+            mid: spec.mid.clone(),
+            ssrcs,
+            consumable: ortc::consumable(kind, &parameters, router),
+            app_data,
+        };
+        self.effects.push(Effect::Media(worker, Command::Produce { producer: media, transport: media_transport, spec }));
+        let room = self.registry.room_mut(&access.room)?;
+        let event = RoomEvent::NewProducer(producer.view());
+        self.effects.push(Effect::Tell(room.sockets_except(&access.user), event));
+        room.producers.insert(id.clone(), producer);
+        Ok(id)
+    }
+
+    /// Subscribes to a track of anyone in the room.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`], [`Refusal::NotFound`], [`Refusal::Parameters`] without a codec in common,
+    /// [`Refusal::TooMany`], [`Refusal::Conflict`] on a sending transport.
+    pub fn consume(&mut self, access: &Access, wanted: &Consumed) -> Result<ConsumerView, Refusal> {
+        if !access.grants.subscribe {
+            return Err(Refusal::Forbidden("subscribe"));
+        }
+        let fallback = format!("{:016x}", self.registry.rng.random::<u64>());
+        let id = self.registry.uuid();
+        let media = ConsumerId(self.registry.next_id());
+        self.own_transport(access, &wanted.transport)?;
+        let room = self.registry.room_mut(&access.room)?;
+        let producer = room.producers.get(&wanted.producer).ok_or(Refusal::NotFound("producer"))?;
+        if room.consumers.values().filter(|consumer| consumer.transport == wanted.transport).count() >= MAX_CONSUMERS {
+            return Err(Refusal::TooMany { what: "consumers of one transport", max: MAX_CONSUMERS });
+        }
+        let receiver = room.transports.get_mut(&wanted.transport).ok_or(Refusal::NotFound("transport"))?;
+        if receiver.direction != Direction::Recv {
+            return Err(Refusal::Conflict("the transport was created to send"));
+        }
+        let ids = ConsumerIds { mid: receiver.next_mid.to_string(), ssrc: receiver.next_ssrc, cname: fallback };
+        let (rtp_parameters, spec) =
+            ortc::consumer_rtp_parameters(&producer.consumable, &wanted.capabilities, ids, wanted.paused)?;
+        receiver.next_mid += 1;
+        receiver.next_ssrc = receiver.next_ssrc.wrapping_add(2);
+        let view = ConsumerView {
+            id: id.clone(),
+            producer_id: producer.id.clone(),
+            participant_id: producer.user.clone(),
+            kind: producer.kind,
+            r#type: "simple",
+            rtp_parameters,
+            producer_paused: producer.paused,
+            app_data: producer.app_data.clone(),
+        };
+        let command =
+            Command::Consume { consumer: media, transport: receiver.media, producer: producer.media, spec };
+        let consumer = Consumer {
+            media,
+            user: access.user.clone(),
+            transport: wanted.transport.clone(),
+            producer: producer.id.clone(),
+        };
+        self.effects.push(Effect::Media(room.worker, command));
+        room.consumers.insert(id, consumer);
+        Ok(view)
+    }
+
+    /// Pauses or resumes one of the caller's subscriptions.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn pause_consumer(&mut self, access: &Access, id: &str, paused: bool) -> Result<(), Refusal> {
+        let room = self.registry.room(&access.room)?;
+        let consumer = room.consumers.get(id).filter(|consumer| consumer.user == access.user);
+        let consumer = consumer.ok_or(Refusal::NotFound("consumer"))?.media;
+        self.effects.push(Effect::Media(room.worker, Command::PauseConsumer { consumer, paused }));
+        Ok(())
+    }
+
+    /// Ends one of the caller's subscriptions.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn close_consumer(&mut self, access: &Access, id: &str) -> Result<(), Refusal> {
+        let room = self.registry.room_mut(&access.room)?;
+        room.consumers.get(id).filter(|consumer| consumer.user == access.user).ok_or(Refusal::NotFound("consumer"))?;
+        if let Some(consumer) = room.consumers.remove(id) {
+            self.effects.push(Effect::Media(room.worker, Command::CloseConsumer { consumer: consumer.media }));
+        }
+        Ok(())
+    }
+
+    /// Pauses or resumes one of the caller's tracks; its subscribers are told.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn pause_producer(&mut self, access: &Access, id: &str, paused: bool) -> Result<(), Refusal> {
+        let room = self.registry.room_mut(&access.room)?;
+        let producer = room.producers.get_mut(id).filter(|producer| producer.user == access.user);
+        let producer = producer.ok_or(Refusal::NotFound("producer"))?;
+        if producer.paused == paused {
+            return Ok(());
+        }
+        producer.paused = paused;
+        self.effects.push(Effect::Media(room.worker, Command::PauseProducer { producer: producer.media, paused }));
+        self.tell_subscribers(&access.room, id, |consumer_id, producer_id| match paused {
+            true => RoomEvent::ConsumerPaused { consumer_id, producer_id },
+            false => RoomEvent::ConsumerResumed { consumer_id, producer_id },
+        });
+        Ok(())
+    }
+
+    /// Unpublishes a track of the caller's, or of anyone as a moderator.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Forbidden`].
+    pub fn close_producer(&mut self, access: &Access, id: &str) -> Result<(), Refusal> {
+        let room = self.registry.room(&access.room)?;
+        let producer = room.producers.get(id).ok_or(Refusal::NotFound("producer"))?;
+        if producer.user != access.user && !access.role.moderates() {
+            return Err(Refusal::Forbidden("end tracks of others"));
+        }
+        self.end_producer(&access.room, id);
+        Ok(())
+    }
+
+    /// Ends a track and its subscriptions, and tells whoever it concerns.
+    pub(super) fn end_producer(&mut self, key: &RoomKey, id: &str) {
+        self.tell_subscribers(key, id, |consumer_id, producer_id| RoomEvent::ConsumerClosed { consumer_id, producer_id });
+        let Ok(room) = self.registry.room_mut(key) else { return };
+        let Some(producer) = room.producers.remove(id) else { return };
+        room.consumers.retain(|_, consumer| consumer.producer != id);
+        self.effects.push(Effect::Media(room.worker, Command::CloseProducer { producer: producer.media }));
+        let event = RoomEvent::ProducerClosed { producer_id: id.into(), participant_id: producer.user.clone() };
+        self.effects.push(Effect::Tell(room.sockets_except(&producer.user), event));
+    }
+
+    fn tell_subscribers(&mut self, key: &RoomKey, producer: &str, event: impl Fn(String, String) -> RoomEvent) {
+        let Ok(room) = self.registry.room(key) else { return };
+        let subscriptions = room.consumers.iter().filter(|(_, consumer)| consumer.producer == producer);
+        for (id, consumer) in subscriptions {
+            let sockets = room.sockets_of(&consumer.user);
+            self.effects.push(Effect::Tell(sockets, event(id.clone(), producer.into())));
+        }
+    }
+
+    /// The loudest track of a room has changed.
+    pub(super) fn active_speaker(&mut self, room: RoomId, speaker: Option<ProducerId>) {
+        let Some(key) = self.registry.media_rooms.get(&room) else { return };
+        let Ok(room) = self.registry.room(key) else { return };
+        let producer = speaker.and_then(|speaker| room.producers.values().find(|p| p.media == speaker));
+        let event = RoomEvent::ActiveSpeaker {
+            producer_id: producer.map(|producer| producer.id.clone()),
+            participant_id: producer.map(|producer| producer.user.clone()),
+        };
+        let everyone: Vec<SocketId> = room.sockets.keys().copied().collect();
+        self.effects.push(Effect::Tell(everyone, event));
+    }
+}
