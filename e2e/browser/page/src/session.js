@@ -45,13 +45,14 @@ export class Session {
   closed = false;
   /** Set by the first sign that this stay has come to its end from outside. */
   over = false;
-  #device = new Device();
+  #device;
   #roomsSeen = 0;
 
   /**
-   * @param {{callId: string, user: string, epoch: number, tokens: Tokens, listener: SessionListener}} options
+   * @param {{callId: string, user: string, epoch: number, tokens: Pick<Tokens, 'forEpoch' | 'refresh'>, listener: SessionListener, device?: Device}} options
    */
-  constructor({ callId, user, epoch, tokens, listener }) {
+  constructor({ callId, user, epoch, tokens, listener, device = new Device() }) {
+    this.#device = device;
     this.user = user;
     this.epoch = epoch;
     this.tokens = tokens;
