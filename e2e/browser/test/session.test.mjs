@@ -119,7 +119,10 @@ beforeEach(() => {
     device: new Device({ handlerFactory: FakeHandler.createFactory(fakeParameters) }),
     tokens: {
       forEpoch: async (epoch) => ({ token: `token-${epoch}`, epoch, expiresAt: Infinity }),
-      refresh: async () => ({ token: `token-${servedEpoch}`, epoch: servedEpoch, expiresAt: Infinity }),
+      refresh: async () => {
+        if (servedEpoch === 0) throw new Error('the API server is away');
+        return { token: `token-${servedEpoch}`, epoch: servedEpoch, expiresAt: Infinity };
+      },
     },
     listener: {
       onParticipant: tell('participant'), onParticipantLeft: tell('left'), onAnnounced: tell('announced'), onTrack: tell('track'),
@@ -195,6 +198,15 @@ test('when the event stream comes back, what was missed is made up for', async (
   await settle();
   assert.deepEqual(of('ended').map(([info]) => info.id), ['bob-video']);
   assert.deepEqual(consumed(), ['bob-video', 'carol-video']);
+  assert.deepEqual(of('over'), []);
+});
+
+test('the event stream comes back although nobody can say where the call is', async () => {
+  await session.open(tracks());
+  servedEpoch = 0;
+  socket().onclose({ code: 1006, reason: '' });
+  while (FakeWebSocket.all.length < 2) await settle();
+  assert.deepEqual(socket().protocols, ['callplane.v1', 'bearer.token-1']);
   assert.deepEqual(of('over'), []);
 });
 

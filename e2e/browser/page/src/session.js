@@ -103,7 +103,8 @@ export class Session {
     this.events = new EventStream(this.callId, {
       token: async (first) => {
         // The connection was lost: maybe the call has moved, and nobody could tell us.
-        if (!first) await this.lookForNewRoute();
+        // Whoever knows that may be away: then back to where we were.
+        if (!first) await this.lookForNewRoute().catch(() => {});
         return (await this.tokens.forEpoch(this.epoch)).token;
       },
       onEvent: ({ type, data }) => this.#onEvent(type, data ?? {}),
