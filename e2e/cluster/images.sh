@@ -7,6 +7,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=overlay
 CONTEXTS=$CACHE/images
 mkdir -p "$CONTEXTS"
+exec 7<"$CONTEXTS"
+flock 7
 buildah_() { buildah --root "$CACHE/buildah" --runroot "$CACHE/buildah-run" "$@"; }
 
 # image NAME CONTAINERFILE FILE... [-- BUILD_ARGUMENT...]: an image whose context is the given files.
