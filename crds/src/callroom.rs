@@ -200,10 +200,7 @@ pub struct RoutedRoom {
 impl CallRoom {
     /// Namespace and name. A CallRoom is namespaced, so the API server always fills in both.
     pub fn call_id(&self) -> CallId {
-        CallId::new(
-            self.metadata.namespace.clone().unwrap_or_default(),
-            self.metadata.name.clone().unwrap_or_default(),
-        )
+        CallId::new(self.metadata.namespace.clone().unwrap_or_default(), self.metadata.name.clone().unwrap_or_default())
     }
 
     /// Whether it ended or was asked to, or is being deleted.

@@ -99,7 +99,8 @@ mod tests {
     fn the_transition_time_moves_only_with_the_status() {
         let at = |s| Timestamp::from_second(s).unwrap();
         let first = condition(&[], "Ready", Status::False, "Pending", "no node yet", Some(1), at(10));
-        let same = condition(std::slice::from_ref(&first), "Ready", Status::False, "NoCapacity", "full", Some(2), at(20));
+        let same =
+            condition(std::slice::from_ref(&first), "Ready", Status::False, "NoCapacity", "full", Some(2), at(20));
         assert_eq!(same.last_transition_time, Time(at(10)));
         let changed = condition(&[same], "Ready", Status::True, "Placed", "", Some(2), at(30));
         assert_eq!(changed.last_transition_time, Time(at(30)));

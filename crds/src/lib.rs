@@ -3,6 +3,8 @@
 //! No client and no runtime lives here, so every part (operator, media node, gateway, tests) can share
 //! the same words. `make crds` renders the YAML in `crds/*.yaml` from these types.
 
+#![allow(clippy::duplicated_attributes, reason = "printer columns repeat their keys, one column after the other")]
+
 pub mod call_id;
 pub mod callroom;
 pub mod condition;

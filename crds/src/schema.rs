@@ -12,8 +12,7 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
 /// What Kubernetes takes for a quantity, as its own generators write it.
-const QUANTITY: &str =
-    r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 
 /// The definition with the schema that is installed.
 pub(crate) fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
@@ -44,7 +43,10 @@ fn finish(schema: &mut JSONSchemaProps) {
 pub(crate) fn known_operators(schema: &mut schemars::Schema) {
     let operator = schema.pointer_mut("/properties/matchExpressions/items/properties/operator");
     if let Some(operator) = operator.and_then(Value::as_object_mut) {
-        operator.insert("enum".to_owned(), Value::from(["In", "NotIn", "Exists", "DoesNotExist"].map(Value::from).to_vec()));
+        operator.insert(
+            "enum".to_owned(),
+            Value::from(["In", "NotIn", "Exists", "DoesNotExist"].map(Value::from).to_vec()),
+        );
     }
 }
 
