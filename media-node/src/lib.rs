@@ -10,5 +10,6 @@ pub mod config;
 pub mod core;
 pub mod metrics;
 pub mod ortc;
+pub mod report;
 pub mod rooms;
 pub mod system;

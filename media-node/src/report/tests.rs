@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     core::command::{Command, Event, Fingerprint},
-    rooms::{self, Media},
+    rooms::{self, Access, Grants, Intent, Media, Role, RoomKey},
 };
 
 const ME: &str = "mn-me";
@@ -25,7 +25,6 @@ const ME: &str = "mn-me";
 struct Node {
     server: Server,
     directory: Directory,
-    guard: PauseGuard,
     skipped: Arc<Mutex<Duration>>,
     terminate: CancellationToken,
     task: tokio::task::JoinHandle<Result<drain::Done, Error>>,
@@ -54,9 +53,11 @@ async fn node(drain_timeout: Duration) -> Node {
         endpoints: Endpoints { api: "http://10.0.0.1:8080".into(), admin: "http://10.0.0.1:9090".into(), rtc: vec![] },
         drain_timeout,
     };
-    let (d, g, t) = (directory.clone(), guard.clone(), terminate.clone());
-    let task = tokio::spawn(run(client, settings, d, g, Traffic::default, Metrics::default(), t));
-    Node { server, directory, guard, skipped, terminate, task, _media: (inbox, news) }
+    let gate = guard.clone();
+    let directory = directory.watching(move || gate.check().is_err());
+    let (rooms, end) = (directory.clone(), terminate.clone());
+    let task = tokio::spawn(run(client, settings, rooms, guard, Traffic::default, Metrics::default(), end));
+    Node { server, directory, skipped, terminate, task, _media: (inbox, news) }
 }
 
 impl Node {
@@ -97,6 +98,19 @@ impl Node {
         }
         let spec = json!({"maxParticipants": 10});
         self.server.put("callrooms", name, Some(json!({"metadata": {}, "spec": spec, "status": status})));
+    }
+}
+
+/// A token for epoch 1 of a room.
+fn access(room: &str) -> Access {
+    let grants = Grants { publish: true, subscribe: true };
+    Access {
+        room: RoomKey::new("team", room),
+        epoch: 1,
+        user: "ann".into(),
+        name: None,
+        role: Role::Participant,
+        grants,
     }
 }
 
@@ -176,13 +190,16 @@ async fn a_paused_node_lets_nobody_in_until_it_has_listed_its_rooms_again() {
     node.server.behave(Mode::Silent);
     node.put_room("a", (2, "mn-other"), None);
     *node.skipped.lock().unwrap() += Duration::from_secs(30);
-    assert!(node.guard.check().is_err(), "the first to come finds the pause");
+    let refused = node.directory.admit(&access("a"), Intent::Join).await;
+    assert_eq!(refused, Err(Refusal::Resyncing), "the first to come finds the pause");
+    assert_eq!(node.directory.admit(&access("a"), Intent::Join).await, Err(Refusal::Resyncing));
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(node.guard.check().is_err(), "the API server does not answer");
+    let refused = node.directory.admit(&access("b"), Intent::Join).await;
+    assert_eq!(refused, Err(Refusal::Resyncing), "the API server does not answer");
     assert_eq!(node.serves().await.len(), 2, "calls go on");
 
     node.server.behave(Mode::Up);
-    until!(node.guard.check().is_ok(), "never opened again");
+    until!(node.directory.admit(&access("b"), Intent::Join).await.is_ok(), "never opened again");
     assert_eq!(node.serves().await, [("b".to_owned(), 1)], "what was moved is gone before anybody is let in");
     assert!(node.server.lists() >= lists + 2, "both were listed");
     until!(node.is("Ready", "True", "Serving"), "not ready again");
