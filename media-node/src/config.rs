@@ -96,14 +96,17 @@ pub struct Config {
     #[arg(long, env = "CALLPLANE_WORKERS", default_value_t = 0)]
     pub workers: usize,
     /// Public keys of tokens: a PEM or JWKS file, or a directory of such.
-    #[arg(long, env = "CALLPLANE_PUBLIC_KEYS", value_name = "PATH")]
-    pub public_keys: Option<PathBuf>,
+    #[arg(long, env = "CALLPLANE_PUBLIC_KEYS", value_name = "PATH", default_value = "/etc/callplane/keys")]
+    pub public_keys: PathBuf,
     /// Longest time that a token may be good for.
     #[arg(long, env = "CALLPLANE_TOKEN_MAX_LIFETIME", default_value = "1h", value_parser = duration)]
     pub token_max_lifetime: Duration,
     /// Name of the `MediaNode`: the pod's.
-    #[arg(long, env = "CALLPLANE_NODE_NAME")]
+    #[arg(long, env = "NODE_NAME")]
     pub node_name: Option<String>,
+    /// Namespace of the `MediaNode`: the pod's.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "callplane-system")]
+    pub namespace: String,
     /// How long the process stays for its rooms after it was told to end.
     #[arg(long, env = "CALLPLANE_DRAIN_TIMEOUT", default_value = "1h", value_parser = duration)]
     pub drain_timeout: Duration,
@@ -160,9 +163,6 @@ impl Config {
     /// # Errors
     /// The line.
     pub fn check(&self) -> Result<(), String> {
-        if self.public_keys.is_none() {
-            return Err("--public-keys is needed: a file or directory with the public keys of join tokens".into());
-        }
         if !self.standalone && self.node_name.is_none() {
             return Err("--node-name is needed on Kubernetes; without Kubernetes, say --standalone".into());
         }
@@ -294,19 +294,18 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_in_one_line() {
         for (arguments, part) in [
-            (vec!["--standalone"], "--public-keys"),
-            (vec!["--public-keys", "k"], "--node-name"),
-            (vec!["--standalone", "--public-keys", "k", "--cors-origin", "localhost"], "--cors-origin"),
-            (vec!["--standalone", "--public-keys", "k", "--cors-origin", "http://a/b"], "--cors-origin"),
-            (vec!["--node-name", "n", "--public-keys", "k", "--cors-origin", "*"], "--cors-origin"),
-            (vec!["--standalone", "--public-keys", "k", "--announce", "0.0.0.0"], "--announce"),
-            (vec!["--standalone", "--public-keys", "k", "--log", "=="], "--log"),
-            (vec!["--standalone", "--public-keys", "k", "--rtc-listen", "0.0.0.0:65535", "--workers", "2"], "--rtc-listen"),
+            (vec![], "--node-name"),
+            (vec!["--standalone", "--cors-origin", "localhost"], "--cors-origin"),
+            (vec!["--standalone", "--cors-origin", "http://a/b"], "--cors-origin"),
+            (vec!["--node-name", "n", "--cors-origin", "*"], "--cors-origin"),
+            (vec!["--standalone", "--announce", "0.0.0.0"], "--announce"),
+            (vec!["--standalone", "--log", "=="], "--log"),
+            (vec!["--standalone", "--rtc-listen", "0.0.0.0:65535", "--workers", "2"], "--rtc-listen"),
         ] {
             let line = config(&arguments).check().unwrap_err();
             assert!(line.starts_with(part) && !line.contains('\n'), "{line}");
         }
-        assert_eq!(config(&["--standalone", "--public-keys", "k", "--cors-origin", "*"]).check(), Ok(()));
+        assert_eq!(config(&["--standalone", "--cors-origin", "*"]).check(), Ok(()));
         for arguments in [
             ["--announce", "example.org"],
             ["--announce", "1.2.3.4:0"],

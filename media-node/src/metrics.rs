@@ -63,6 +63,11 @@ impl Metrics {
         Self { registry, requests }
     }
 
+    /// Where other parts register their own.
+    pub fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
     /// Counts an answered request.
     pub fn request(&self, route: String, status: u16) {
         self.requests.get_or_create(&RequestLabels { route, status }).inc();

@@ -136,10 +136,12 @@ pub enum Refusal {
 }
 
 impl Registry {
-    /// Whether this token opens the room for this intent. Decides nothing, waits for nothing.
-    pub fn admit(&self, access: &Access, intent: Intent) -> Admission {
+    /// Whether this token opens the room for this intent. Decides nothing, waits for nothing. `paused`
+    /// fences for this once.
+    pub fn admit(&self, access: &Access, intent: Intent, paused: bool) -> Admission {
+        let fenced = self.fenced || paused;
         let Some(room) = self.rooms.get(&access.room) else {
-            return match self.fenced {
+            return match fenced {
                 true => Admission::Refused(Refusal::Resyncing),
                 false => Admission::Wait(Refusal::RoomNotFound),
             };
@@ -156,7 +158,7 @@ impl Registry {
             return Admission::Refused(Refusal::EpochStale { token, served });
         }
         match intent {
-            Intent::Join | Intent::Look if self.fenced => Admission::Refused(Refusal::Resyncing),
+            Intent::Join | Intent::Look if fenced => Admission::Refused(Refusal::Resyncing),
             Intent::Use if member.is_none() && !access.role.moderates() => Admission::Refused(Refusal::NotInRoom),
             _ => Admission::Granted,
         }

@@ -66,6 +66,8 @@ pub struct Directory {
     served: Arc<watch::Sender<u64>>,
     totals: watch::Receiver<Totals>,
     waiters: Arc<Semaphore>,
+    /// Asked on each admission, so that one that is handled right after a pause is not let through.
+    is_paused: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// An open event socket.
@@ -88,9 +90,15 @@ impl Directory {
             served: Arc::new(watch::Sender::new(0)),
             totals,
             waiters: Arc::new(Semaphore::new(WAITERS)),
+            is_paused: Arc::new(|| false),
         };
         let task = Task { registry: Registry::new(settings, rng), media, sums, sockets: HashMap::new() };
         (directory, tokio::spawn(task.run(inbox)))
+    }
+
+    /// The same rooms, admitting nobody new while `is_paused` says so.
+    pub fn watching(self, is_paused: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { is_paused: Arc::new(is_paused), ..self }
     }
 
     /// Does something to the rooms and returns what came of it, after all that was asked before.
@@ -182,8 +190,8 @@ impl Directory {
         let mut permit = None;
         loop {
             served.borrow_and_update();
-            let asked = access.clone();
-            match self.run(move |turn| turn.registry.admit(&asked, intent)).await? {
+            let (asked, paused) = (access.clone(), (self.is_paused)());
+            match self.run(move |turn| turn.registry.admit(&asked, intent, paused)).await? {
                 Admission::Granted => return Ok(()),
                 Admission::Refused(refusal) => return Err(refusal),
                 Admission::Wait(_) => (),
@@ -196,8 +204,8 @@ impl Directory {
                 () = &mut timeout => break,
             }
         }
-        let asked = access.clone();
-        self.run(move |turn| turn.admit_or_let_go(&asked, intent)).await?
+        let (asked, paused) = (access.clone(), (self.is_paused)());
+        self.run(move |turn| turn.admit_or_let_go(&asked, intent, paused)).await?
     }
 
     /// Opens an event socket; the first message is the room.
@@ -222,8 +230,8 @@ impl Directory {
 }
 
 impl Turn<'_> {
-    fn admit_or_let_go(&mut self, access: &Access, intent: Intent) -> Result<(), Refusal> {
-        match self.registry.admit(access, intent) {
+    fn admit_or_let_go(&mut self, access: &Access, intent: Intent, paused: bool) -> Result<(), Refusal> {
+        match self.registry.admit(access, intent, paused) {
             Admission::Granted => Ok(()),
             Admission::Wait(refusal) => {
                 if matches!(refusal, Refusal::EpochSuperseded { .. }) {

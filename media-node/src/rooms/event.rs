@@ -80,8 +80,8 @@ pub enum RoomEvent {
     RouteChanged {
         /// Why.
         reason: Reason,
-        /// The last epoch that was served here.
-        epoch: i64,
+        /// The last epoch that was served here; the current one is later.
+        served_epoch: i64,
     },
 }
 

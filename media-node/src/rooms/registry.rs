@@ -266,7 +266,7 @@ impl Turn<'_> {
         }
         let sockets: Vec<SocketId> = room.sockets.into_keys().collect();
         let event = match reason {
-            Reason::Moved => RoomEvent::RouteChanged { reason, epoch: room.epoch },
+            Reason::Moved => RoomEvent::RouteChanged { reason, served_epoch: room.epoch },
             Reason::Ended | Reason::Deleted | Reason::Superseded => RoomEvent::RoomClosed { reason },
         };
         self.effects.push(Effect::Tell(sockets.clone(), event));

@@ -150,11 +150,11 @@ fn a_later_epoch_takes_the_participants_over_and_an_earlier_one_is_ignored() {
     assert_eq!((world.registry.snapshot()[0].epoch, world.users()), (5, vec!["ann".to_owned()]));
     // The token of epoch 3 is good for what ann has, and for nothing new.
     for intent in [Intent::Use, Intent::Look, Intent::Leave] {
-        assert_eq!(world.registry.admit(&access("ann"), intent), Admission::Granted);
+        assert_eq!(world.registry.admit(&access("ann"), intent, false), Admission::Granted);
     }
     let stale = Admission::Refused(Refusal::EpochStale { token: 3, served: 5 });
-    assert_eq!(world.registry.admit(&access("ann"), Intent::Join), stale);
-    assert_eq!(world.registry.admit(&access("bob"), Intent::Look), stale);
+    assert_eq!(world.registry.admit(&access("ann"), Intent::Join, false), stale);
+    assert_eq!(world.registry.admit(&access("bob"), Intent::Look, false), stale);
     assert!(world.publish("ann", &transport, 1).is_ok());
 }
 
@@ -175,17 +175,18 @@ fn tokens_ahead_of_what_is_known_wait_and_fenced_nodes_admit_nobody_new() {
     world.socket("ann");
     let ahead = Access { epoch: 4, ..access("ann") };
     let superseded = Refusal::EpochSuperseded { token: 4, served: 3 };
-    assert_eq!(world.registry.admit(&ahead, Intent::Use), Admission::Wait(superseded));
+    assert_eq!(world.registry.admit(&ahead, Intent::Use, false), Admission::Wait(superseded));
     let elsewhere = Access { room: RoomKey::new("default", "other"), ..access("ann") };
-    assert_eq!(world.registry.admit(&elsewhere, Intent::Join), Admission::Wait(Refusal::RoomNotFound));
-    assert_eq!(world.registry.admit(&access("bob"), Intent::Use), Admission::Refused(Refusal::NotInRoom));
+    assert_eq!(world.registry.admit(&elsewhere, Intent::Join, false), Admission::Wait(Refusal::RoomNotFound));
+    assert_eq!(world.registry.admit(&access("bob"), Intent::Use, false), Admission::Refused(Refusal::NotInRoom));
 
+    assert_eq!(world.registry.admit(&access("bob"), Intent::Look, true), Admission::Refused(Refusal::Resyncing));
     world.registry.fenced = true;
     let resyncing = Admission::Refused(Refusal::Resyncing);
-    assert_eq!(world.registry.admit(&access("bob"), Intent::Look), resyncing);
-    assert_eq!(world.registry.admit(&access("ann"), Intent::Join), resyncing);
-    assert_eq!(world.registry.admit(&elsewhere, Intent::Join), resyncing);
-    assert_eq!(world.registry.admit(&access("ann"), Intent::Use), Admission::Granted);
+    assert_eq!(world.registry.admit(&access("bob"), Intent::Look, false), resyncing);
+    assert_eq!(world.registry.admit(&access("ann"), Intent::Join, false), resyncing);
+    assert_eq!(world.registry.admit(&elsewhere, Intent::Join, false), resyncing);
+    assert_eq!(world.registry.admit(&access("ann"), Intent::Use, false), Admission::Granted);
 }
 
 #[test]
@@ -384,7 +385,7 @@ fn a_moved_room_tells_its_participants_and_closes_their_transports() {
     let ann = world.socket("ann");
     let (_, transport) = world.transport("ann", Direction::Send);
     world.turn(|turn| turn.release(&key(), Reason::Moved));
-    assert_eq!(world.told(ann), [RoomEvent::RouteChanged { reason: Reason::Moved, epoch: 3 }]);
+    assert_eq!(world.told(ann), [RoomEvent::RouteChanged { reason: Reason::Moved, served_epoch: 3 }]);
     assert!(matches!(world.commands()[..], [Command::CloseTransport { transport: closed }] if closed == transport));
     assert_eq!(world.registry.totals(), Totals::default());
     // What the media loop says of it later concerns nobody.

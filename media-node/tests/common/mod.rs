@@ -1,0 +1,182 @@
+//! A server on loopback whose media loops are played by the test.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use callplane_media_node::{
+    api::{self, Api, Limits, Network, Rate},
+    auth::{Claims, Verifier, mint::Signer},
+    core::command::{Command, Event, Fingerprint},
+    metrics::{Metrics, Sources},
+    rooms::{Assignment, Directory, Media, Role, RoomKey, Settings},
+    system,
+};
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+/// A call id of Kubernetes.
+pub const CALL: &str = "default.demo";
+
+pub struct Options {
+    pub standalone: bool,
+    pub subject: Rate,
+    pub address: Rate,
+    pub trusted_proxies: Vec<Network>,
+    pub cors_origins: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let none = Rate { per_second: 0.0, burst: 0.0 };
+        Self { standalone: false, subject: none, address: none, trusted_proxies: vec![], cors_origins: vec![] }
+    }
+}
+
+pub struct Server {
+    pub address: SocketAddr,
+    pub directory: Directory,
+    pub signer: Signer,
+    pub commands: Arc<Mutex<VecDeque<Command>>>,
+    pub events: mpsc::Sender<Event>,
+    pub metrics: Arc<Metrics>,
+    pub keys: PathBuf,
+    client: reqwest::Client,
+}
+
+impl Server {
+    /// Serving no room.
+    pub async fn start(options: Options) -> Self {
+        let (signer, _) = Signer::generate().unwrap();
+        let keys = scratch().join("jwks.json");
+        std::fs::write(&keys, signer.jwks()).unwrap();
+        let settings = Settings {
+            standalone: options.standalone,
+            grace: Duration::from_secs(30),
+            candidates: vec![vec!["127.0.0.1:40000".parse().unwrap()]],
+            fingerprint: Fingerprint { algorithm: "sha-256".into(), digest: vec![0xAB; 32] },
+        };
+        let (orders, mut heard) = mpsc::channel(64);
+        let (events, news) = mpsc::channel(64);
+        let commands = Arc::new(Mutex::new(VecDeque::new()));
+        let log = commands.clone();
+        tokio::spawn(async move {
+            while let Some((_, command)) = heard.recv().await {
+                log.lock().unwrap().push_back(command);
+            }
+        });
+        let media = Media { orders, events: news, next_worker: Box::new(|| 0) };
+        let (directory, _) = Directory::start(settings, system::generator(), media);
+        let metrics = Arc::new(Metrics::new(Sources::default()));
+        let router = api::router(Arc::new(Api {
+            directory: directory.clone(),
+            verifier: Verifier::new(keys.clone(), Duration::from_secs(3600)).unwrap(),
+            standalone: options.standalone,
+            limits: Limits::new(options.subject, options.address, options.trusted_proxies),
+            metrics: metrics.clone(),
+            cors_origins: options.cors_origins,
+        }));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(api::serve(listener, router, std::future::pending()));
+        Self { address, directory, signer, commands, events, metrics, keys, client: reqwest::Client::new() }
+    }
+
+    /// Serving `default.demo` at epoch 3 for three participants.
+    pub async fn with_room() -> Self {
+        let server = Self::start(Options::default()).await;
+        server.assign(3).await;
+        server
+    }
+
+    pub async fn assign(&self, epoch: i64) {
+        let key = RoomKey::of_call_room(CALL).unwrap();
+        self.directory.serve(Assignment { key, uid: "uid".into(), epoch, max_participants: 3 }).await.unwrap();
+    }
+
+    pub fn token(&self, user: &str) -> String {
+        self.signer.token(&claims(user)).unwrap()
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.address))
+    }
+
+    /// A request to a path below the room.
+    pub fn room(&self, user: &str, method: Method, path: &str) -> RequestBuilder {
+        self.request(method, &format!("/api/rooms/{CALL}{path}")).bearer_auth(self.token(user))
+    }
+
+    pub async fn post(&self, user: &str, path: &str, body: Value) -> (StatusCode, Value) {
+        answer(self.room(user, Method::POST, path).json(&body)).await
+    }
+
+    pub async fn get(&self, user: &str) -> (StatusCode, Value) {
+        answer(self.room(user, Method::GET, "")).await
+    }
+
+    pub async fn delete(&self, user: &str, path: &str) -> (StatusCode, Value) {
+        answer(self.room(user, Method::DELETE, path)).await
+    }
+
+    /// A new transport's id.
+    pub async fn transport(&self, user: &str, direction: &str) -> String {
+        let (status, body) = self.post(user, "/transports", json!({"direction": direction})).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+        body["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The orders since the last look. An answer comes after its orders were given, and the log is a
+    /// task away.
+    pub async fn orders(&self) -> Vec<Command> {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.commands.lock().unwrap().drain(..).collect()
+    }
+}
+
+pub fn claims(user: &str) -> Claims {
+    let now = system::timestamp().as_second();
+    Claims {
+        sub: user.into(),
+        room_id: CALL.into(),
+        epoch: 3,
+        role: Role::Participant,
+        grants: None,
+        name: None,
+        exp: now + 60,
+        iat: now,
+        nbf: None,
+    }
+}
+
+pub async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
+    let response = request.send().await.unwrap();
+    let (status, is_problem) =
+        (response.status(), response.headers().get("content-type").is_some_and(|t| t == "application/problem+json"));
+    assert_eq!(is_problem, status.is_client_error() || status.is_server_error(), "{status}");
+    let body = response.bytes().await.unwrap();
+    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+/// What was recorded between mediasoup-client and mediasoup.
+pub fn capture(name: &str) -> Value {
+    let path = format!("{}/tests/captures/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// A directory of this test's own.
+pub fn scratch() -> PathBuf {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("callplane-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
