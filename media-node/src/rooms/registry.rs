@@ -178,6 +178,11 @@ impl Registry {
         totals
     }
 
+    /// Event sockets of all rooms.
+    pub fn sockets(&self) -> usize {
+        self.rooms.values().map(|room| room.sockets.len()).sum()
+    }
+
     /// Whether the process means to end.
     pub fn is_draining(&self) -> bool {
         self.draining

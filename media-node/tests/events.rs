@@ -1,0 +1,156 @@
+//! The event socket over real connections.
+
+mod common;
+
+use std::time::Duration;
+
+use callplane_media_node::rooms::{Reason, RoomKey};
+use common::{CALL, Server, capture};
+use futures::{SinkExt, StreamExt};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{self, Message, client::IntoClientRequest, handshake::client::Response},
+};
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+async fn connect(server: &Server, headers: &[(&'static str, String)]) -> Result<(Socket, Response), tungstenite::Error> {
+    let url = format!("ws://{}/api/rooms/{CALL}/events", server.address);
+    let mut request = url.into_client_request().unwrap();
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    connect_async(request).await
+}
+
+async fn listen(server: &Server, user: &str) -> Socket {
+    let authorization = format!("Bearer {}", server.token(user));
+    let (mut socket, _) = connect(server, &[("authorization", authorization)]).await.unwrap();
+    assert_eq!(next(&mut socket).await["type"], "room");
+    socket
+}
+
+/// The next message; pings are answered on the way.
+async fn next(socket: &mut Socket) -> Value {
+    loop {
+        let message = tokio::time::timeout(Duration::from_secs(5), socket.next()).await.expect("a message in time");
+        match message.expect("the socket is open").unwrap() {
+            Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+            Message::Close(_) => return Value::Null,
+            _ => (),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_browser_brings_its_token_as_a_subprotocol() {
+    let server = Server::with_room().await;
+    let protocols = format!("callplane.v1, bearer.{}", server.token("ann"));
+    let (mut socket, response) = connect(&server, &[("sec-websocket-protocol", protocols)]).await.unwrap();
+    assert_eq!(response.headers()["sec-websocket-protocol"], "callplane.v1", "the token does not come back");
+    let first = next(&mut socket).await;
+    assert_eq!((&first["type"], &first["data"]["id"]), (&json!("room"), &json!(CALL)));
+    assert_eq!(first["data"]["participants"][0]["id"], "ann", "listening is joining");
+}
+
+#[tokio::test]
+async fn without_a_good_token_there_is_no_socket() {
+    let server = Server::with_room().await;
+    for protocols in ["callplane.v1", "callplane.v1, bearer.a.b.c"] {
+        let refused = connect(&server, &[("sec-websocket-protocol", protocols.into())]).await;
+        let Err(tungstenite::Error::Http(response)) = refused else { panic!("{refused:?}") };
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn the_others_are_told_what_happens_and_in_order() {
+    let server = Server::with_room().await;
+    let mut ann = listen(&server, "ann").await;
+    let mut bob = listen(&server, "bob").await;
+    let joined = next(&mut ann).await;
+    assert_eq!((&joined["type"], &joined["data"]["id"], &joined["data"]["role"]), (&json!("participant-joined"), &json!("bob"), &json!("participant")));
+
+    let send = server.transport("bob", "send").await;
+    let produce = capture("12-produce-audio-opus")["request"].clone();
+    let (_, produced) = server.post("bob", &format!("/transports/{send}/produce"), produce).await;
+    let new = next(&mut ann).await;
+    let expected = json!({"id": produced["id"], "participantId": "bob", "kind": "audio", "type": "simple", "paused": false, "appData": {"tag": "opus"}});
+    assert_eq!(new, json!({"type": "new-producer", "data": expected}));
+
+    let recv = server.transport("ann", "recv").await;
+    let capabilities = capture("02-device-after-load")["recvRtpCapabilities"].clone();
+    let wanted = json!({"transportId": recv, "producerId": produced["id"], "rtpCapabilities": capabilities});
+    let (_, consumed) = server.post("ann", "/consume", wanted).await;
+    let producer = produced["id"].as_str().unwrap();
+    let ids = json!({"consumerId": consumed["id"], "producerId": producer});
+    for (action, event) in [("pause", "consumer-paused"), ("resume", "consumer-resumed")] {
+        server.post("bob", &format!("/producers/{producer}/{action}"), json!({})).await;
+        assert_eq!(next(&mut ann).await, json!({"type": event, "data": ids}));
+    }
+    server.post("bob", "/participants/bob/leave", json!({})).await;
+    assert_eq!(next(&mut ann).await, json!({"type": "consumer-closed", "data": ids}));
+    assert_eq!(next(&mut ann).await["type"], "producer-closed");
+    assert_eq!(next(&mut ann).await, json!({"type": "participant-left", "data": {"id": "bob"}}));
+    // Bob hears of ann, then that he has left, and his socket closes.
+    assert_eq!(next(&mut bob).await["type"], "participant-left");
+    assert_eq!(next(&mut bob).await, Value::Null);
+}
+
+#[tokio::test]
+async fn a_participant_with_a_socket_and_nothing_else_leaves_with_it() {
+    let server = Server::with_room().await;
+    let mut ann = listen(&server, "ann").await;
+    let mut bob = listen(&server, "bob").await;
+    server.transport("bob", "send").await;
+    assert_eq!(next(&mut ann).await["type"], "participant-joined");
+    bob.close(None).await.unwrap();
+    // His transport never connected: he has 30 s to come back.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(server.directory.totals().participants, 2);
+    let mut again = listen(&server, "bob").await;
+    again.send(Message::Text("anything".into())).await.unwrap();
+    server.post("bob", "/participants/bob/leave", json!({})).await;
+    assert_eq!(next(&mut ann).await["type"], "participant-left", "coming back was no second joining");
+}
+
+#[tokio::test]
+async fn the_end_of_a_room_is_told_before_the_sockets_close() {
+    for (reason, expected) in [
+        (Reason::Ended, json!({"type": "room-closed", "data": {"reason": "ended"}})),
+        (Reason::Moved, json!({"type": "route-changed", "data": {"reason": "moved", "servedEpoch": 3}})),
+    ] {
+        let server = Server::with_room().await;
+        let mut ann = listen(&server, "ann").await;
+        server.directory.release(RoomKey::of_call_room(CALL).unwrap(), reason).await.unwrap();
+        assert_eq!(next(&mut ann).await, expected);
+        assert_eq!(next(&mut ann).await, Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_does_not_read_is_dropped_and_holds_nobody_up() {
+    let server = Server::with_room().await;
+    let mut ann = listen(&server, "ann").await;
+    let deaf = listen(&server, "deaf").await;
+    assert_eq!(next(&mut ann).await["type"], "participant-joined");
+    let send = server.transport("ann", "send").await;
+    // Each message is near the limit of application data: the kernel's buffers, then the queue fill up.
+    let mut produce = capture("12-produce-audio-opus")["request"].clone();
+    produce["appData"] = json!({"filler": "x".repeat(4000)});
+    let path = format!("/transports/{send}/produce");
+    for round in 0.. {
+        assert!(round < 5000, "never dropped");
+        let (status, produced) = server.post("ann", &path, produce.clone()).await;
+        assert_eq!(status, StatusCode::CREATED);
+        server.delete("ann", &format!("/producers/{}", produced["id"].as_str().unwrap())).await;
+        if server.directory.run(|turn| turn.registry.sockets()).await.unwrap() == 1 {
+            break;
+        }
+    }
+    drop(deaf);
+    assert_eq!(server.room("ann", Method::GET, "").send().await.unwrap().status(), StatusCode::OK);
+}
