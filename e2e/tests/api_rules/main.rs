@@ -1,0 +1,13 @@
+//! What the API server itself refuses, tried on a real one: every validation rule of the definitions, every right of
+//! the service accounts and every admission policy, each with the words that a person gets to see.
+//!
+//! Needs the chart to be installed, and nothing of it to be running. `cargo test -p callplane-e2e --test api_rules`.
+
+mod desk;
+mod identities;
+mod nodes;
+mod people;
+mod pools;
+mod rights;
+mod rooms;
+mod views;

@@ -1,0 +1,161 @@
+//! CallRooms.
+
+use anyhow::ensure;
+use callplane_crds::CallRoom;
+use serde_json::json;
+
+use crate::desk::{Case, Keep, desk, refused};
+
+#[test]
+fn a_room_says_what_is_wrong_with_it() {
+    desk("rooms", |desk| async move {
+        let (fine, refused) = (Case::fine, Case::refused);
+        let selector = json!({"matchLabels": {"tier": "premium"}});
+        let operator =
+            |operator| json!({"poolSelector": {"matchExpressions": [{"key": "tier", "operator": operator}]}});
+        let long = "x".repeat(64);
+        let cases = vec![
+            fine(json!({})),
+            fine(json!({"maxParticipants": 2})),
+            fine(json!({"maxParticipants": 50, "pool": "default", "region": "eu-central", "ended": false})),
+            fine(json!({"poolSelector": selector})),
+            fine(operator("Exists")),
+            fine(json!({"lifetime": {"emptyTimeoutSeconds": 5, "maxDurationSeconds": 60, "ttlSecondsAfterEnded": 0}})),
+            fine(json!({"lifetime": {
+                "emptyTimeoutSeconds": 604_800, "maxDurationSeconds": 2_592_000, "ttlSecondsAfterEnded": 2_592_000}})),
+            fine(json!({})).named(&long[..63]),
+            fine(json!({"ended": true})),
+            refused(json!({"maxParticipants": 1}), "spec.maxParticipants", "should be greater than or equal to 2"),
+            refused(json!({"maxParticipants": 51}), "spec.maxParticipants", "should be less than or equal to 50"),
+            refused(json!({"maxParticipants": "ten"}), "spec.maxParticipants", "must be of type integer"),
+            refused(json!({"maxParticipants": 2.5}), "spec.maxParticipants", "must be of type integer"),
+            refused(
+                json!({"pool": "default", "poolSelector": selector}),
+                "spec",
+                "set either pool or poolSelector, not both: pool names one MediaPool, poolSelector picks among several by label",
+            ),
+            refused(json!({"pool": ""}), "spec.pool", "should be at least 1 chars long"),
+            refused(json!({"pool": long}), "spec.pool", "may not be more than 63"),
+            refused(json!({"region": ""}), "spec.region", "should be at least 1 chars long"),
+            refused(json!({"region": long}), "spec.region", "may not be more than 63"),
+            refused(
+                operator("Is"),
+                "spec.poolSelector.matchExpressions[0].operator",
+                r#"Unsupported value: "Is": supported values: "In", "NotIn", "Exists", "DoesNotExist""#,
+            ),
+            refused(
+                json!({"lifetime": {"emptyTimeoutSeconds": 4}}),
+                "spec.lifetime.emptyTimeoutSeconds",
+                "should be greater than or equal to 5",
+            ),
+            refused(
+                json!({"lifetime": {"emptyTimeoutSeconds": 604_801}}),
+                "spec.lifetime.emptyTimeoutSeconds",
+                "should be less than or equal to 604800",
+            ),
+            refused(
+                json!({"lifetime": {"maxDurationSeconds": 59}}),
+                "spec.lifetime",
+                "maxDurationSeconds must be at least 60: leave it out for a call without a limit",
+            ),
+            refused(
+                json!({"lifetime": {"maxDurationSeconds": 2_592_001}}),
+                "spec.lifetime.maxDurationSeconds",
+                "should be less than or equal to 2592000",
+            ),
+            refused(
+                json!({"lifetime": {"ttlSecondsAfterEnded": -1}}),
+                "spec.lifetime.ttlSecondsAfterEnded",
+                "should be greater than or equal to 0",
+            ),
+            refused(json!({"ended": "yes"}), "spec.ended", "must be of type boolean"),
+            refused(json!({"maxParticipant": 4}), "", r#"unknown field "spec.maxParticipant""#),
+            refused(json!({"lifetime": {"ttl": 4}}), "", r#"unknown field "spec.lifetime.ttl""#),
+            refused(json!({}), "<nil>", "may have at most 63 characters: it is part of the URL that clients join by")
+                .named(&long),
+        ];
+        desk.try_all::<CallRoom>(cases).await
+    });
+}
+
+#[test]
+fn what_binds_a_room_to_a_place_cannot_be_changed() {
+    desk("places", |desk| async move {
+        let rooms = desk.all::<CallRoom>();
+        let bound = json!({"pool": "nowhere", "region": "r"});
+        rooms.create(&json!({"metadata": {"name": "bound"}, "spec": bound}), Keep::Yes).await?;
+        let selecting = json!({"poolSelector": {"matchLabels": {"tier": "none"}}});
+        rooms.create(&json!({"metadata": {"name": "selecting"}, "spec": selecting}), Keep::Yes).await?;
+        rooms
+            .create(&json!({"metadata": {"name": "ended"}, "spec": {"pool": "nowhere", "ended": true}}), Keep::Yes)
+            .await?;
+
+        let pool = "pool cannot be changed: create another CallRoom with the new pool and end this one";
+        let region = "region cannot be changed, since media never leaves it: create another CallRoom in the new region and end this one";
+        let selector = "poolSelector cannot be changed: create another CallRoom with the new selector and end this one";
+        for (room, change, says) in [
+            ("bound", json!({"pool": "other"}), pool),
+            ("bound", json!({"pool": null}), pool),
+            ("selecting", json!({"pool": "other", "poolSelector": null}), pool),
+            ("bound", json!({"region": "other"}), region),
+            ("bound", json!({"region": null}), region),
+            ("selecting", json!({"region": "r"}), region),
+            ("selecting", json!({"poolSelector": {"matchLabels": {"tier": "premium"}}}), selector),
+            ("selecting", json!({"poolSelector": null}), selector),
+            ("ended", json!({"ended": false}), "an ended call cannot be opened again: create another CallRoom"),
+        ] {
+            let status = crate::desk::refusal(rooms.change(room, &json!({ "spec": change }), Keep::No).await)?;
+            ensure!(status.code == 422 && status.message.contains(says), "{change}: {}", status.message);
+        }
+        for (room, change) in [
+            ("bound", json!({"maxParticipants": 4, "lifetime": {"emptyTimeoutSeconds": 60}})),
+            ("bound", json!({"ended": true})),
+            ("bound", json!({"pool": "nowhere"})),
+        ] {
+            rooms.change(room, &json!({ "spec": change }), Keep::No).await?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn null_means_absent_and_absent_means_the_default() {
+    desk("defaults", |desk| async move {
+        let rooms = desk.all::<CallRoom>();
+        let nulls = json!({"pool": null, "poolSelector": null, "region": null, "maxParticipants": null, "ended": null,
+            "lifetime": {"emptyTimeoutSeconds": null}});
+        for spec in [nulls, json!({})] {
+            let made = rooms.create(&json!({"metadata": {"name": "plain"}, "spec": spec}), Keep::No).await?;
+            let full = json!({"maxParticipants": 50, "ended": false, "lifetime": {}});
+            ensure!(made["spec"] == full, "{spec} became {}", made["spec"]);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_status_is_held_to_its_schema() {
+    desk("statuses", |desk| async move {
+        let rooms = desk.all::<CallRoom>();
+        let room = json!({"metadata": {"name": "told"}, "spec": {"pool": "nowhere"}, "status": {"phase": "Ended"}});
+        let made = rooms.create(&room, Keep::Yes).await?;
+        ensure!(made.get("status").is_none(), "a status was written with the spec: {made}");
+
+        let route = |epoch: i64, mode: &str| {
+            json!({"route": {
+            "epoch": epoch, "mode": mode, "node": "n", "reason": "Placed", "since": "2026-01-01T00:00:00Z"}})
+        };
+        rooms.tell("told", &route(1, "SFU"), Keep::No).await?;
+        let tell = |status| {
+            let rooms = &rooms;
+            async move { rooms.tell("told", &status, Keep::No).await }
+        };
+        refused(tell(route(0, "SFU")).await, "status.route.epoch", "should be greater than or equal to 1")?;
+        refused(tell(route(1, "MCU")).await, "status.route.mode", r#"Unsupported value: "MCU""#)?;
+        refused(tell(json!({"phase": "Gone"})).await, "status.phase", r#"Unsupported value: "Gone""#)?;
+        refused(tell(json!({"route": {"epoch": 1}})).await, "", "status.route.node: Required value")?;
+        let ready = json!({"type": "Ready", "status": "True", "reason": "A", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        refused(tell(json!({"conditions": [ready, ready]})).await, "status.conditions[1]", "Duplicate value")?;
+        refused(tell(json!({"people": 3})).await, "", r#"unknown field "status.people""#)
+    });
+}
