@@ -1,0 +1,305 @@
+//! Orders from outside.
+
+use std::time::Instant;
+
+use super::command::{
+    Command, ConsumerId, ConsumerSpec, DtlsRole, Fingerprint, IceCredentials, ProducerId, ProducerSpec, RoomId,
+    TransportId, TransportState,
+};
+use super::consumer::Consumer;
+use super::producer::Producer;
+use super::stats::{Counter, Gauge};
+use super::transport::{Transport, arm};
+use super::{Core, Key, reports};
+
+impl Core {
+    /// Carries out an order. One that names something unknown, or names something twice, changes nothing
+    /// and counts as refused.
+    pub fn handle(&mut self, command: Command, now: Instant) {
+        let done = match command {
+            Command::CreateTransport { transport, room, ice } => self.create_transport(transport, room, ice),
+            Command::ConnectTransport { transport, role, fingerprints } => {
+                self.connect_transport(transport, role, fingerprints, now)
+            }
+            Command::RestartIce { transport, ice } => self.restart_ice(transport, ice),
+            Command::CloseTransport { transport } => self.close_transport(transport, now),
+            Command::Produce { producer, transport, spec } => self.produce(producer, transport, spec),
+            Command::PauseProducer { producer, paused } => self.pause_producer(producer, paused, now),
+            Command::CloseProducer { producer } => self.close_producer(producer, now),
+            Command::Consume { consumer, transport, producer, spec } => {
+                self.consume(consumer, transport, producer, spec, now)
+            }
+            Command::PauseConsumer { consumer, paused } => self.pause_consumer(consumer, paused, now),
+            Command::CloseConsumer { consumer } => self.close_consumer(consumer, now),
+            Command::SelectEncoding { consumer, encoding } => self.select_encoding(consumer, encoding, now),
+            Command::RequestKeyFrame { consumer } => self
+                .consumer_keys
+                .get(&consumer)
+                .copied()
+                .map(|key| self.want_key_frame(key, now)),
+        };
+        if done.is_none() {
+            self.stats.count(Counter::CommandsRefused);
+        }
+        self.stats.set(Gauge::Transports, self.transports.len());
+        self.stats.set(Gauge::Producers, self.producers.len());
+        self.stats.set(Gauge::Consumers, self.consumers.len());
+        self.stats.set(Gauge::Rooms, self.rooms.len());
+        self.stats.set(Gauge::Tuples, self.tuples.len());
+    }
+
+    fn create_transport(&mut self, id: TransportId, room: RoomId, ice: IceCredentials) -> Option<()> {
+        if self.transport_keys.contains_key(&id) || self.ufrags.contains_key(&ice.ufrag) {
+            return None;
+        }
+        let ufrag = ice.ufrag.clone();
+        let ssrc = self.random.u32();
+        let key = self.transports.insert(Transport::new(id, room, ice, ssrc, self.hash, self.epoch));
+        self.transport_keys.insert(id, key);
+        self.ufrags.insert(ufrag, key);
+        self.rooms.entry(room).or_default().transports += 1;
+        Some(())
+    }
+
+    fn connect_transport(
+        &mut self,
+        id: TransportId,
+        role: DtlsRole,
+        fingerprints: Vec<Fingerprint>,
+        now: Instant,
+    ) -> Option<()> {
+        let key = *self.transport_keys.get(&id)?;
+        let transport = self.transports.get_mut(key)?;
+        if transport.dtls.is_started() || transport.parameters.is_some() || transport.is_over() {
+            return None;
+        }
+        transport.parameters = Some((role, fingerprints));
+        self.start_dtls(key, now);
+        Some(())
+    }
+
+    /// Starts the handshake as soon as both the parameters and a valid tuple are there.
+    pub(super) fn start_dtls(&mut self, key: Key, now: Instant) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        if transport.ice.selected().is_none() {
+            return;
+        }
+        let Some((role, fingerprints)) = transport.parameters.take() else { return };
+        let outcome = transport.dtls.start(role, fingerprints, &self.identity, &self.config, now);
+        self.after_dtls(key, outcome, now);
+        self.reschedule(key);
+    }
+
+    fn restart_ice(&mut self, id: TransportId, ice: IceCredentials) -> Option<()> {
+        let key = *self.transport_keys.get(&id)?;
+        if self.ufrags.contains_key(&ice.ufrag) {
+            return None;
+        }
+        let transport = self.transports.get_mut(key)?;
+        self.ufrags.insert(ice.ufrag.clone(), key);
+        if let Some(unused) = transport.ice.restart(ice) {
+            self.ufrags.remove(&unused);
+        }
+        Some(())
+    }
+
+    fn close_transport(&mut self, id: TransportId, now: Instant) -> Option<()> {
+        let key = self.transport_keys.remove(&id)?;
+        let transport = self.transports.get(key)?;
+        let (producers, consumers) = (transport.producers.clone(), transport.consumers.clone());
+        for consumer in consumers {
+            self.remove_consumer(consumer);
+        }
+        for producer in producers {
+            self.remove_producer(producer, now);
+        }
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.dtls.close(now);
+        }
+        self.flush_dtls(key);
+        self.set_state(key, TransportState::Closed);
+        let transport = self.transports.remove(key)?;
+        self.timers.replace(key, transport.wake, None);
+        for ufrag in transport.ice.ufrags() {
+            self.ufrags.remove(ufrag);
+        }
+        for tuple in transport.ice.tuples() {
+            if self.tuples.get(&tuple) == Some(&key) {
+                self.tuples.remove(&tuple);
+            }
+        }
+        if let Some(room) = self.rooms.get_mut(&transport.room) {
+            room.transports -= 1;
+            if room.transports == 0 {
+                self.rooms.remove(&transport.room);
+            }
+        }
+        Some(())
+    }
+
+    fn produce(&mut self, id: ProducerId, transport_id: TransportId, spec: ProducerSpec) -> Option<()> {
+        let transport_key = *self.transport_keys.get(&transport_id)?;
+        let transport = self.transports.get_mut(transport_key)?;
+        let ssrcs = || spec.encodings.iter().flat_map(|e| e.ssrc.into_iter().chain(e.rtx_ssrc));
+        let taken = ssrcs().any(|ssrc| transport.sources.contains_key(&ssrc));
+        let twice = ssrcs().count() != ssrcs().collect::<std::collections::BTreeSet<_>>().len();
+        if self.producer_keys.contains_key(&id) || spec.encodings.is_empty() || taken || twice {
+            return None;
+        }
+        let producer = Producer::new(id, transport.room, transport_key, spec, &self.config);
+        let key = self.producers.insert(producer);
+        let producer = self.producers.get(key)?;
+        for (encoding, stream) in producer.streams.iter().enumerate() {
+            for (ssrc, rtx) in [(stream.ssrc, false), (stream.rtx_ssrc, true)] {
+                if let Some(ssrc) = ssrc {
+                    transport.bind(ssrc, key, encoding, rtx);
+                }
+            }
+        }
+        transport.producers.push(key);
+        self.producer_keys.insert(id, key);
+        Some(())
+    }
+
+    fn pause_producer(&mut self, id: ProducerId, paused: bool, now: Instant) -> Option<()> {
+        let key = *self.producer_keys.get(&id)?;
+        let producer = self.producers.get_mut(key)?;
+        if producer.paused == paused {
+            return Some(());
+        }
+        producer.paused = paused;
+        for stream in &mut producer.streams {
+            stream.missings.clear();
+        }
+        let consumers = producer.consumers.clone();
+        for consumer in consumers {
+            if let Some(consumer) = self.consumers.get_mut(consumer) {
+                consumer.restart();
+            }
+            if !paused {
+                self.want_key_frame(consumer, now);
+            }
+        }
+        Some(())
+    }
+
+    fn close_producer(&mut self, id: ProducerId, now: Instant) -> Option<()> {
+        let key = *self.producer_keys.get(&id)?;
+        self.remove_producer(key, now);
+        Some(())
+    }
+
+    fn remove_producer(&mut self, key: Key, now: Instant) {
+        let Some(producer) = self.producers.get(key) else { return };
+        for consumer in producer.consumers.clone() {
+            self.say_bye(consumer, now);
+            self.remove_consumer(consumer);
+        }
+        let Some(producer) = self.producers.remove(key) else { return };
+        self.producer_keys.remove(&producer.id);
+        if let Some(transport) = self.transports.get_mut(producer.transport) {
+            transport.producers.retain(|p| *p != key);
+            transport.unbind(key);
+        }
+        self.forget_speaker(producer.room, producer.id);
+    }
+
+    fn consume(
+        &mut self,
+        id: ConsumerId,
+        transport_id: TransportId,
+        producer_id: ProducerId,
+        spec: ConsumerSpec,
+        now: Instant,
+    ) -> Option<()> {
+        let transport_key = *self.transport_keys.get(&transport_id)?;
+        let producer_key = *self.producer_keys.get(&producer_id)?;
+        let transport = self.transports.get_mut(transport_key)?;
+        let producer = self.producers.get_mut(producer_key)?;
+        let ssrcs = [Some(spec.ssrc), spec.rtx.map(|(ssrc, _)| ssrc)];
+        let reused = ssrcs.iter().flatten().any(|ssrc| transport.used_ssrcs.contains(ssrc))
+            || ssrcs[0] == ssrcs[1];
+        if self.consumer_keys.contains_key(&id) || reused || transport.room != producer.room {
+            return None;
+        }
+        let seed = self.random.u32();
+        let consumer = Consumer::new(id, transport_key, producer_key, producer.kind, spec, seed, &self.config);
+        let key = self.consumers.insert(consumer);
+        for ssrc in ssrcs.into_iter().flatten() {
+            transport.used_ssrcs.insert(ssrc);
+            transport.sinks.insert(ssrc, key);
+        }
+        transport.consumers.push(key);
+        producer.consumers.push(key);
+        self.consumer_keys.insert(id, key);
+        self.want_key_frame(key, now);
+        Some(())
+    }
+
+    fn pause_consumer(&mut self, id: ConsumerId, paused: bool, now: Instant) -> Option<()> {
+        let key = *self.consumer_keys.get(&id)?;
+        let consumer = self.consumers.get_mut(key)?;
+        if consumer.paused != paused {
+            consumer.paused = paused;
+            consumer.restart();
+            self.want_key_frame(key, now);
+        }
+        Some(())
+    }
+
+    fn close_consumer(&mut self, id: ConsumerId, now: Instant) -> Option<()> {
+        let key = *self.consumer_keys.get(&id)?;
+        self.say_bye(key, now);
+        self.remove_consumer(key);
+        Some(())
+    }
+
+    fn remove_consumer(&mut self, key: Key) {
+        let Some(consumer) = self.consumers.remove(key) else { return };
+        self.consumer_keys.remove(&consumer.id);
+        if let Some(transport) = self.transports.get_mut(consumer.transport) {
+            transport.consumers.retain(|c| *c != key);
+            transport.sinks.retain(|_, c| *c != key);
+        }
+        if let Some(producer) = self.producers.get_mut(consumer.producer) {
+            producer.consumers.retain(|c| *c != key);
+        }
+    }
+
+    fn select_encoding(&mut self, id: ConsumerId, encoding: usize, now: Instant) -> Option<()> {
+        let key = *self.consumer_keys.get(&id)?;
+        self.consumers.get_mut(key)?.max_encoding = encoding;
+        self.want_key_frame(key, now);
+        Some(())
+    }
+
+    /// Asks for a key frame of the encoding that a consumer is to get, if it needs one to start or to switch.
+    pub(super) fn want_key_frame(&mut self, consumer: Key, now: Instant) {
+        let Some(consumer) = self.consumers.get(consumer) else { return };
+        let Some(producer) = self.producers.get_mut(consumer.producer) else { return };
+        if consumer.paused || producer.paused || !Consumer::needs_key_frame(producer) || !producer.answers_pli() {
+            return;
+        }
+        let timeout = self.config.encoding_timeout;
+        let target = producer.best_encoding(consumer.max_encoding, now, timeout).unwrap_or(0);
+        let Some(stream) = producer.streams.get_mut(target) else { return };
+        stream.key_frames.want();
+        let Some(due) = stream.key_frames.due(now, self.config.key_frame_interval) else { return };
+        let key = producer.transport;
+        if let Some(transport) = self.transports.get_mut(key)
+            && arm(&mut transport.deadlines.key_frames, due)
+        {
+            self.reschedule(key);
+        }
+    }
+
+    /// Tells a subscriber that a stream has ended (RFC 3550 §6.6).
+    fn say_bye(&mut self, consumer: Key, now: Instant) {
+        let Some(consumer) = self.consumers.get(consumer) else { return };
+        if consumer.packets > 0
+            && let Some(bye) = reports::goodbye(consumer.ssrc)
+        {
+            self.send_rtcp(consumer.transport, bye, now);
+        }
+    }
+}

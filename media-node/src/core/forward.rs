@@ -1,0 +1,323 @@
+//! The packet path: a publisher's packet is opened once and sealed for each subscriber.
+
+use std::time::Instant;
+
+use super::codec::{Vp8Descriptor, has_key_frames, starts_key_frame};
+use super::command::Codec;
+use super::consumer::{Consumer, Incoming, Stamps};
+use super::nack::Arrival;
+use super::outbox::Outbox;
+use super::producer::{Producer, Received};
+use super::rtp::{Header, Values, unwrap_rtx};
+use super::srtp::IndexWindow;
+use super::stats::{Counter, Drop, Fate, Stats};
+use super::transport::{Source, Transport, arm};
+use super::{Config, Core, Key};
+
+/// What the rest of the path must know of an opened packet.
+struct Opened {
+    producer: Key,
+    encoding: usize,
+    rtx: bool,
+    index: u64,
+    len: usize,
+}
+
+impl Core {
+    pub(super) fn on_rtp(&mut self, key: Key, datagram: &mut [u8], now: Instant) -> Result<Fate, Drop> {
+        let header = Header::parse(datagram).ok_or(Drop::MalformedRtp)?;
+        let transport = self.transports.get_mut(key).ok_or(Drop::UnknownTuple)?;
+        if transport.srtp.is_none() {
+            return Err(Drop::NoKeys);
+        }
+        let opened = match open_known(transport, datagram, &header)? {
+            Some(opened) => opened,
+            None => self.open_unknown(key, datagram, &header)?,
+        };
+        let packet = &mut datagram[..opened.len];
+        self.note_arrival(key, &opened, packet, &header, now);
+        self.accept(opened, packet, header, now)
+    }
+
+    /// An SSRC that was not signalled: it may belong to a producer that still learns one. Nothing is
+    /// remembered unless the packet is authentic and names the producer.
+    fn open_unknown(&mut self, key: Key, packet: &mut [u8], header: &Header) -> Result<Opened, Drop> {
+        let transport = self.transports.get_mut(key).ok_or(Drop::UnknownTuple)?;
+        let producers = &self.producers;
+        let learning = |p: &&Key| producers.get(**p).is_some_and(Producer::is_learning);
+        if !transport.producers.iter().any(|p| learning(&p)) {
+            return Err(Drop::UnknownSsrc);
+        }
+        let mut window = IndexWindow::default();
+        let srtp = transport.srtp.as_mut().ok_or(Drop::NoKeys)?;
+        let (index, len) =
+            srtp.inbound.open_rtp(&mut window, packet, header.payload_offset, header.ssrc, header.sequence)?;
+        for &candidate in &transport.producers {
+            let Some(producer) = self.producers.get_mut(candidate) else { continue };
+            let values = Values::read(packet, &header.extensions, &producer.ids);
+            let Some((encoding, rtx)) = producer.claims(header.payload_type, &values) else { continue };
+            let stream = &mut producer.streams[encoding];
+            *(if rtx { &mut stream.rtx_ssrc } else { &mut stream.ssrc }) = Some(header.ssrc);
+            transport.sources.insert(header.ssrc, Source { producer: candidate, encoding, rtx, window });
+            return Ok(Opened { producer: candidate, encoding, rtx, index, len });
+        }
+        Err(Drop::UnknownSsrc)
+    }
+
+    /// Transport-wide congestion control counts every packet, whatever becomes of it.
+    fn note_arrival(&mut self, key: Key, opened: &Opened, packet: &[u8], header: &Header, now: Instant) {
+        let Some(producer) = self.producers.get(opened.producer) else { return };
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let values = Values::read(packet, &header.extensions, &producer.ids);
+        let mut moved = false;
+        if let Some(sequence) = values.transport_cc()
+            && transport.arrivals.record(sequence, now)
+        {
+            moved |= arm(&mut transport.deadlines.feedback, now + self.config.transport_cc_interval);
+        }
+        transport.active = true;
+        if transport.deadlines.reports.is_none() {
+            moved |= arm(&mut transport.deadlines.reports, now + self.config.report_interval);
+        }
+        if moved {
+            self.reschedule(key);
+        }
+    }
+
+    /// An authentic packet of a producer.
+    fn accept(&mut self, opened: Opened, mut packet: &mut [u8], mut header: Header, now: Instant) -> Result<Fate, Drop> {
+        let producer = self.producers.get_mut(opened.producer).ok_or(Drop::UnknownSsrc)?;
+        if producer.paused {
+            return Err(Drop::ProducerPaused);
+        }
+        let mut index = opened.index;
+        if opened.rtx {
+            // Probing for bandwidth, Chromium sends RTX packets of padding alone.
+            if header.payload_len(packet).ok_or(Drop::MalformedRtp)? < 2 {
+                return Err(Drop::RtxRedundant);
+            }
+            let codec = producer.rtx_codec(header.payload_type).ok_or(Drop::UnknownPayloadType)?;
+            let payload_type = codec.payload_type;
+            let ssrc = producer.streams[opened.encoding].ssrc.ok_or(Drop::RtxUnbound)?;
+            let start = unwrap_rtx(packet, &header, payload_type, ssrc).ok_or(Drop::MalformedRtp)?;
+            packet = &mut packet[start..];
+            header = Header::parse(packet).ok_or(Drop::MalformedRtp)?;
+            index = producer.streams[opened.encoding].index_of(header.sequence).ok_or(Drop::RtxUnbound)?;
+        }
+        let codec = *producer.codec(header.payload_type).ok_or(Drop::UnknownPayloadType)?;
+        let payload_len = header.payload_len(packet).ok_or(Drop::MalformedRtp)?;
+        let received = Received {
+            index,
+            timestamp: header.timestamp,
+            clock_rate: codec.clock_rate,
+            bytes: packet.len(),
+            repaired: opened.rtx,
+        };
+        let stream = &mut producer.streams[opened.encoding];
+        let arrival = stream.receive(&received, now, &self.config).ok_or(Drop::RtxRedundant)?;
+        self.stats.count(Counter::RtpIn);
+        stream.history.insert(index, packet, now);
+        let starts = starts_key_frame(codec.codec, &packet[header.payload_offset..header.payload_offset + payload_len]);
+        if starts && has_key_frames(codec.codec) {
+            self.stats.count(Counter::KeyFrames);
+            stream.key_frames.satisfied();
+        }
+        let incoming = understand(producer, packet, header, index, opened.encoding, starts)
+            .ok_or(Drop::UnknownPayloadType)?;
+        let level = incoming.values.audio_level();
+        let (room, id, transport) = (producer.room, producer.id, producer.transport);
+        let sent = self.fan_out(opened.producer, &incoming, now);
+        self.note_repair(opened.producer, opened.encoding, transport, arrival, now);
+        if let Some(level) = level {
+            self.hear(room, id, level, now);
+        }
+        Ok(Fate::Forwarded(sent))
+    }
+
+    fn fan_out(&mut self, producer_key: Key, incoming: &Incoming<'_>, now: Instant) -> usize {
+        let mut path = Path {
+            config: &self.config,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+            abs_send_time: abs_send_time(self.epoch, now),
+            reports_unarmed: false,
+            now,
+        };
+        let Some(producer) = self.producers.get(producer_key) else { return 0 };
+        let timeout = self.config.encoding_timeout;
+        let (mut sent, mut wanted) = (0, None);
+        for &consumer_key in &producer.consumers {
+            let Some(consumer) = self.consumers.get_mut(consumer_key) else { continue };
+            if consumer.paused {
+                continue;
+            }
+            let Some(transport) = self.transports.get_mut(consumer.transport) else { continue };
+            let target = match producer.streams.len() {
+                1 => 0,
+                _ => producer.best_encoding(consumer.max_encoding, now, timeout).unwrap_or(incoming.encoding),
+            };
+            let before = consumer.current;
+            match path.deliver(incoming, consumer, transport, producer, target) {
+                Ok(true) => sent += 1,
+                Ok(false) => {}
+                Err(reason) => path.stats.drop(reason),
+            }
+            if consumer.current != before && producer.streams.len() > 1 {
+                path.stats.count(Counter::EncodingSwitches);
+                self.events.push_back(super::command::Event::EncodingChanged {
+                    consumer: consumer.id,
+                    encoding: incoming.encoding,
+                });
+            }
+            if consumer.current != Some(target) && incoming.encoding == target && !incoming.starts {
+                wanted = Some(consumer_key);
+            }
+        }
+        let reports_unarmed = path.reports_unarmed;
+        // One request serves all that wait for the same stream.
+        if let Some(consumer) = wanted {
+            self.want_key_frame(consumer, now);
+        }
+        if reports_unarmed {
+            self.arm_reports(producer_key, now);
+        }
+        sent
+    }
+
+    /// Subscribers that just got their first packets are to get a sender report soon.
+    fn arm_reports(&mut self, producer: Key, now: Instant) {
+        let Some(producer) = self.producers.get(producer) else { return };
+        let transports: Vec<Key> =
+            producer.consumers.iter().filter_map(|c| self.consumers.get(*c)).map(|c| c.transport).collect();
+        for key in transports {
+            if let Some(transport) = self.transports.get_mut(key)
+                && transport.active
+                && transport.deadlines.reports.is_none()
+            {
+                transport.deadlines.reports = Some(now + self.config.report_interval / 10);
+                self.reschedule(key);
+            }
+        }
+    }
+
+    fn note_repair(&mut self, producer: Key, encoding: usize, transport: Key, arrival: Arrival, now: Instant) {
+        let Some(producer) = self.producers.get_mut(producer) else { return };
+        let repairs = producer.answers_nack();
+        let stream = &mut producer.streams[encoding];
+        match arrival {
+            Arrival::Recovered => self.stats.count(Counter::Recovered),
+            Arrival::Lost(packets) => {
+                self.stats.add(Counter::Lost, packets);
+                stream.key_frames.want();
+                self.arm_key_frames(transport, now);
+                return;
+            }
+            Arrival::Newest | Arrival::Late => {}
+        }
+        if !repairs {
+            stream.missings.clear();
+        } else if let Some(due) = stream.missings.due()
+            && let Some(transport_state) = self.transports.get_mut(transport)
+            && arm(&mut transport_state.deadlines.nacks, due)
+        {
+            self.reschedule(transport);
+        }
+    }
+
+    fn arm_key_frames(&mut self, key: Key, now: Instant) {
+        if let Some(transport) = self.transports.get_mut(key)
+            && arm(&mut transport.deadlines.key_frames, now)
+        {
+            self.reschedule(key);
+        }
+    }
+}
+
+/// Opens a packet of a known SSRC; `Ok(None)` if the SSRC is not known.
+fn open_known(transport: &mut Transport, packet: &mut [u8], header: &Header) -> Result<Option<Opened>, Drop> {
+    let Some(source) = transport.sources.get_mut(&header.ssrc) else { return Ok(None) };
+    let srtp = transport.srtp.as_mut().ok_or(Drop::NoKeys)?;
+    let (index, len) =
+        srtp.inbound.open_rtp(&mut source.window, packet, header.payload_offset, header.ssrc, header.sequence)?;
+    Ok(Some(Opened { producer: source.producer, encoding: source.encoding, rtx: source.rtx, index, len }))
+}
+
+/// Reads what subscribers' copies are made from.
+pub(super) fn understand<'a>(
+    producer: &Producer,
+    packet: &'a [u8],
+    header: Header,
+    index: u64,
+    encoding: usize,
+    starts: bool,
+) -> Option<Incoming<'a>> {
+    let codec = producer.codec(header.payload_type)?;
+    let payload = packet.get(header.payload_offset..)?;
+    Some(Incoming {
+        values: Values::read(packet, &header.extensions, &producer.ids),
+        header,
+        payload,
+        index,
+        encoding,
+        codec: codec.codec,
+        clock_rate: codec.clock_rate,
+        router_payload_type: codec.router_payload_type,
+        starts,
+        vp8: (codec.codec == Codec::Vp8).then(|| Vp8Descriptor::parse(payload)).flatten(),
+    })
+}
+
+/// 24 bits of 6.18 fixed point seconds (webrtc.org abs-send-time).
+pub(super) fn abs_send_time(epoch: Instant, now: Instant) -> u32 {
+    let micros = now.saturating_duration_since(epoch).as_micros();
+    (((micros << 18) / 1_000_000) & 0x00ff_ffff) as u32
+}
+
+/// What every subscriber's copy of a packet has in common.
+struct Path<'a> {
+    config: &'a Config,
+    outbox: &'a mut Outbox,
+    stats: &'a mut Stats,
+    abs_send_time: u32,
+    /// Some subscriber's transport has no report scheduled.
+    reports_unarmed: bool,
+    now: Instant,
+}
+
+impl Path<'_> {
+    /// Returns whether the packet went into the subscriber's batch.
+    fn deliver(
+        &mut self,
+        incoming: &Incoming<'_>,
+        consumer: &mut Consumer,
+        transport: &mut Transport,
+        producer: &Producer,
+        target: usize,
+    ) -> Result<bool, Drop> {
+        if !transport.can_send() {
+            return Err(Drop::ConsumerNotConnected);
+        }
+        let Some((out_index, shift)) = consumer.admit(incoming, target, producer, self.now)? else {
+            return Ok(false);
+        };
+        let key = consumer.transport;
+        let transport_cc = if consumer.has_transport_cc { transport.next_transport_cc() } else { 0 };
+        self.reports_unarmed |= transport.deadlines.reports.is_none();
+        self.outbox.queue(key, transport, self.now + self.config.batch_delay);
+        transport.active = true;
+        let srtp = transport.srtp.as_mut().ok_or(Drop::ConsumerNotConnected)?;
+        let stamps = Stamps { transport_cc, abs_send_time: self.abs_send_time };
+        let out = transport.batch.buffer();
+        match consumer.seal(incoming, out_index, shift, stamps, &mut srtp.outbound, out, self.now) {
+            Ok(()) => {
+                transport.batch.commit();
+                self.stats.count(Counter::RtpOut);
+                Ok(true)
+            }
+            Err(reason) => {
+                transport.batch.abandon();
+                Err(reason)
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The packet core: decides what happens to every packet of the rooms on one event loop.
+//!
+//! It is told the time and the packets, and says what to send. It has no sockets, no clock, no threads
+//! and no randomness of its own; secrets come from the [`Identity`] it is given. Whole calls run in
+//! virtual time in its tests.
+//!
+//! ```text
+//! receive ─ demux ─┬ stun ─ ice        who may send, where to answer
+//!                  ├ dtls ─ srtp keys
+//!                  ├ rtp ── producer ── consumers ── batches ─ poll_transmit
+//!                  └ rtcp ─ nack, pli, reports
+//! ```
+//!
+//! Everything that an unauthenticated sender can touch is bounded, and every drop has a reason
+//! ([`stats::Drop`]).
+
+pub mod command;
+pub mod config;
+pub mod identity;
+pub mod stats;
+
+mod batch;
+mod codec;
+mod commands;
+mod consumer;
+mod demux;
+mod dtls;
+mod feedback;
+mod forward;
+mod history;
+mod ice;
+mod nack;
+mod outbox;
+mod producer;
+mod query;
+mod random;
+mod receive;
+mod reports;
+mod rtp;
+mod sequence;
+mod slab;
+mod speaker;
+mod srtp;
+mod timers;
+mod transport;
+mod twcc;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+pub use config::Config;
+pub use consumer::Feedback;
+pub use identity::{Identity, IdentityError};
+pub use outbox::Transmit;
+pub use query::{ConsumerStats, ProducerStats, StreamStats, TransportStats};
+pub use stats::{Counter, Drop, Fate, Gauge, Stats};
+
+use command::{ConsumerId, Event, ProducerId, RoomId, TransportId, TransportState};
+use consumer::Consumer;
+use ice::Tuple;
+use outbox::Outbox;
+use producer::Producer;
+use random::{Map, Random, SeededHash};
+use slab::{Key, Slab};
+use speaker::Speaker;
+use timers::Timers;
+use transport::Transport;
+
+/// All rooms of one event loop.
+pub struct Core {
+    config: Config,
+    identity: Identity,
+    /// Origin of send times and reference times.
+    epoch: Instant,
+    random: Random,
+    hash: SeededHash,
+    transports: Slab<Transport>,
+    producers: Slab<Producer>,
+    consumers: Slab<Consumer>,
+    transport_keys: Map<TransportId, Key>,
+    producer_keys: Map<ProducerId, Key>,
+    consumer_keys: Map<ConsumerId, Key>,
+    ufrags: Map<String, Key>,
+    tuples: Map<Tuple, Key>,
+    rooms: Map<RoomId, Room>,
+    timers: Timers,
+    outbox: Outbox,
+    events: VecDeque<Event>,
+    stats: Stats,
+}
+
+/// What transports of one room share.
+#[derive(Debug, Default)]
+struct Room {
+    transports: usize,
+    speaker: Speaker,
+}
+
+impl Core {
+    /// `seed` must differ between processes and be unknown to clients; `now` is the origin of time.
+    pub fn new(config: Config, identity: Identity, seed: u64, now: Instant) -> Self {
+        let mut random = Random::new(seed);
+        let hash = SeededHash(random.u64());
+        Self {
+            config,
+            identity,
+            epoch: now,
+            random,
+            hash,
+            transports: Slab::default(),
+            producers: Slab::default(),
+            consumers: Slab::default(),
+            transport_keys: Map::with_hasher(hash),
+            producer_keys: Map::with_hasher(hash),
+            consumer_keys: Map::with_hasher(hash),
+            ufrags: Map::with_hasher(hash),
+            tuples: Map::with_hasher(hash),
+            rooms: Map::with_hasher(hash),
+            timers: Timers::default(),
+            outbox: Outbox::default(),
+            events: VecDeque::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// The next piece of news, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Core::tick`] and [`Core::poll_transmit`] are to be called next, if nothing else happens.
+    /// `None` while there is nothing to wait for.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next().into_iter().chain(self.outbox.flush_at()).min()
+    }
+
+    /// Time has passed: repeats, reports, requests and expiries that are due.
+    pub fn tick(&mut self, now: Instant) {
+        for key in self.timers.due(now) {
+            if let Some(transport) = self.transports.get_mut(key) {
+                transport.wake = None;
+                self.wake(key, now);
+                self.reschedule(key);
+            }
+        }
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Puts the transport where it belongs in the timer queue.
+    fn reschedule(&mut self, key: Key) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let next = transport.next_wake();
+        if next != transport.wake {
+            self.timers.replace(key, transport.wake, next);
+            transport.wake = next;
+        }
+    }
+
+    fn wake(&mut self, key: Key, now: Instant) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let due = |deadline: &mut Option<Instant>| deadline.take_if(|at| *at <= now).is_some();
+        let deadlines = &mut transport.deadlines;
+        let (consent, feedback) = (due(&mut deadlines.consent), due(&mut deadlines.feedback));
+        let (reports, nacks) = (due(&mut deadlines.reports), due(&mut deadlines.nacks));
+        let key_frames = due(&mut deadlines.key_frames);
+        let outcome = transport.dtls.handle_timeout(now);
+        self.after_dtls(key, outcome, now);
+        if consent {
+            self.check_consent(key, now);
+        }
+        if nacks {
+            self.send_nacks(key, now);
+        }
+        if key_frames {
+            self.send_key_frame_requests(key, now);
+        }
+        if feedback {
+            self.send_transport_feedback(key, now);
+        }
+        if reports {
+            self.send_reports(key, now);
+        }
+    }
+
+    fn check_consent(&mut self, key: Key, now: Instant) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let Some(last) = transport.ice.last_check() else { return };
+        let expires = last + self.config.consent_timeout;
+        if now < expires {
+            transport.deadlines.consent = Some(expires);
+        } else if matches!(transport.state, TransportState::Connected | TransportState::Connecting) {
+            self.set_state(key, TransportState::Disconnected);
+        }
+    }
+
+    fn set_state(&mut self, key: Key, state: TransportState) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        if transport.state == state || transport.is_over() {
+            return;
+        }
+        let was_connected = transport.state == TransportState::Connected;
+        transport.state = state;
+        let remote: Option<SocketAddr> = transport.ice.selected().map(|t| t.remote);
+        self.events.push_back(Event::TransportState { transport: transport.id, state, remote });
+        let connected = self.stats.gauge(Gauge::Connected) as usize;
+        match (was_connected, state == TransportState::Connected) {
+            (false, true) => self.stats.set(Gauge::Connected, connected + 1),
+            (true, false) => self.stats.set(Gauge::Connected, connected.saturating_sub(1)),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What waits to be sent: answers of ICE and DTLS at once, media and RTCP in batches per client.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use super::batch::Batch;
+use super::ice::Tuple;
+use super::slab::Key;
+use super::stats::{Counter, Drop};
+use super::{Core, transport::Transport};
+
+/// Answers that wait at most; they are polled after every datagram, so more means that nobody polls.
+const MAX_URGENT: usize = 4096;
+/// Buffers kept for reuse.
+const MAX_POOL: usize = 64;
+
+/// One or more datagrams of one size (the last may be shorter) to one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit<'a> {
+    /// Our address to send from: the one the client has checked.
+    pub local: IpAddr,
+    /// The client.
+    pub remote: SocketAddr,
+    /// Datagrams end to end.
+    pub payload: &'a [u8],
+    /// Bytes per datagram.
+    pub segment_size: usize,
+    /// Number of datagrams.
+    pub packets: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    urgent: VecDeque<(Tuple, Vec<u8>)>,
+    /// The payload of the transmit that was polled last.
+    current: Vec<u8>,
+    /// Transports with something in their batch.
+    queued: VecDeque<Key>,
+    flush_at: Option<Instant>,
+    pool: Vec<Batch>,
+}
+
+impl Outbox {
+    pub fn flush_at(&self) -> Option<Instant> {
+        self.flush_at
+    }
+
+    pub fn urgent(&mut self, tuple: Tuple, datagram: Vec<u8>) {
+        if self.urgent.len() < MAX_URGENT {
+            self.urgent.push_back((tuple, datagram));
+        }
+    }
+
+    /// A transport is about to get something into its batch; all batches leave together at `flush_at`.
+    pub fn queue(&mut self, key: Key, transport: &mut Transport, flush_at: Instant) {
+        if !transport.queued {
+            transport.queued = true;
+            if transport.batch.is_empty()
+                && let Some(batch) = self.pool.pop()
+            {
+                transport.batch = batch;
+            }
+            self.queued.push_back(key);
+            self.flush_at.get_or_insert(flush_at);
+        }
+    }
+
+    fn recycle(&mut self, batch: Batch) {
+        if self.pool.len() < MAX_POOL {
+            self.pool.push(batch.recycle());
+        }
+    }
+}
+
+impl Core {
+    /// The next datagrams to send. Call until it yields `None`: after each [`Core::receive`] for the
+    /// answers, and at [`Core::poll_timeout`] for the batches.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit<'_>> {
+        if let Some((tuple, datagram)) = self.outbox.urgent.pop_front() {
+            self.outbox.current = datagram;
+            let payload = &self.outbox.current;
+            self.stats.count(Counter::PacketsOut);
+            self.stats.count(Counter::Transmits);
+            self.stats.add(Counter::BytesOut, payload.len() as u64);
+            return Some(Transmit {
+                local: tuple.local,
+                remote: tuple.remote,
+                payload,
+                segment_size: payload.len(),
+                packets: 1,
+            });
+        }
+        if self.outbox.flush_at.is_none_or(|at| now < at) {
+            return None;
+        }
+        let (key, tuple, run) = loop {
+            let Some(&key) = self.outbox.queued.front() else {
+                self.outbox.flush_at = None;
+                return None;
+            };
+            if let Some(transport) = self.transports.get_mut(key) {
+                if let Some(tuple) = transport.ice.selected()
+                    && let Some(run) = transport.batch.next_run(self.config.max_segments)
+                {
+                    break (key, tuple, run);
+                }
+                transport.queued = false;
+                let batch = std::mem::take(&mut transport.batch);
+                self.outbox.recycle(batch);
+            }
+            self.outbox.queued.pop_front();
+        };
+        self.stats.add(Counter::PacketsOut, run.packets as u64);
+        self.stats.count(Counter::Transmits);
+        self.stats.add(Counter::BytesOut, (run.end - run.start) as u64);
+        let transport = self.transports.get(key).expect("found it in the loop above");
+        Some(Transmit {
+            local: tuple.local,
+            remote: tuple.remote,
+            payload: transport.batch.bytes(run),
+            segment_size: run.segment,
+            packets: run.packets,
+        })
+    }
+
+    /// The socket took no more, or the path refused: these datagrams are lost like any other.
+    pub fn transmit_failed(&mut self, packets: usize) {
+        for _ in 0..packets {
+            self.stats.drop(Drop::SendFailed);
+        }
+    }
+
+    /// Seals a compound and puts it into the client's batch.
+    pub(super) fn send_rtcp(&mut self, key: Key, mut compound: Vec<u8>, now: Instant) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        if !transport.can_send() {
+            return;
+        }
+        let Some(srtp) = &mut transport.srtp else { return };
+        match srtp.outbound.seal_rtcp(&mut compound) {
+            Ok(()) => {
+                self.outbox.queue(key, transport, now + self.config.batch_delay);
+                transport.batch.push(&compound);
+                self.stats.count(Counter::RtcpOut);
+            }
+            Err(reason) => self.stats.drop(reason),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! A published track: its streams, what is missing of them, and what is kept for resending.
+
+use std::time::{Duration, Instant};
+
+use super::command::{ExtensionKind, MediaKind, ProducerCodec, ProducerId, ProducerSpec, RoomId};
+use super::config::Config;
+use super::history::{History, Limits};
+use super::nack::{Arrival, Missings};
+use super::rtp::{Ids, Values};
+use super::slab::Key;
+use super::srtp::IndexWindow;
+
+/// A published track.
+pub(crate) struct Producer {
+    pub id: ProducerId,
+    pub room: RoomId,
+    pub transport: Key,
+    pub kind: MediaKind,
+    pub mid: Option<String>,
+    pub codecs: Vec<ProducerCodec>,
+    pub ids: Ids,
+    /// In the order of the encodings, lowest simulcast layer first.
+    pub streams: Vec<Stream>,
+    pub consumers: Vec<Key>,
+    pub paused: bool,
+}
+
+impl Producer {
+    pub fn new(id: ProducerId, room: RoomId, transport: Key, spec: ProducerSpec, config: &Config) -> Self {
+        let history = match spec.kind {
+            MediaKind::Audio => Limits {
+                packets: 64,
+                initial_bytes: 8 * 1024,
+                max_bytes: 32 * 1024,
+                duration: config.history_duration,
+            },
+            MediaKind::Video => Limits {
+                packets: 1024,
+                initial_bytes: 64 * 1024,
+                max_bytes: config.max_history_bytes,
+                duration: config.history_duration,
+            },
+        };
+        let streams = spec
+            .encodings
+            .into_iter()
+            .map(|e| Stream {
+                ssrc: e.ssrc,
+                rtx_ssrc: e.rtx_ssrc,
+                rid: e.rid,
+                reception: None,
+                missings: Missings::default(),
+                history: History::new(history),
+                sender_info: None,
+                key_frames: KeyFrameRequests::default(),
+            })
+            .collect();
+        Self {
+            id,
+            room,
+            transport,
+            kind: spec.kind,
+            mid: spec.mid,
+            codecs: spec.codecs,
+            ids: Ids::new(&spec.header_extensions),
+            streams,
+            consumers: Vec::new(),
+            paused: spec.paused,
+        }
+    }
+
+    pub fn codec(&self, payload_type: u8) -> Option<&ProducerCodec> {
+        self.codecs.iter().find(|c| c.payload_type == payload_type)
+    }
+
+    /// The codec whose packets an RTX payload type repeats.
+    pub fn rtx_codec(&self, rtx_payload_type: u8) -> Option<&ProducerCodec> {
+        self.codecs.iter().find(|c| c.rtx_payload_type == Some(rtx_payload_type))
+    }
+
+    pub fn answers_nack(&self) -> bool {
+        self.codecs.iter().any(|c| c.nack)
+    }
+
+    pub fn answers_pli(&self) -> bool {
+        self.codecs.iter().any(|c| c.pli)
+    }
+
+    /// Whether a packet of an SSRC that was not signalled belongs here: the encoding, and whether it is
+    /// the RTX stream of it (RFC 8852 §3, RFC 9143 §9.2).
+    pub fn claims(&self, payload_type: u8, values: &Values<'_>) -> Option<(usize, bool)> {
+        let mid = values.text(ExtensionKind::Mid);
+        if mid.is_none() || mid != self.mid.as_deref() {
+            return None;
+        }
+        let rtx = self.rtx_codec(payload_type).is_some();
+        if !rtx && self.codec(payload_type).is_none() {
+            return None;
+        }
+        let rid = values.text(if rtx { ExtensionKind::RepairedRid } else { ExtensionKind::Rid });
+        let at = self.streams.iter().position(|s| match (&s.rid, rid) {
+            (Some(expected), Some(found)) => expected == found,
+            // Without rids there is nothing to tell encodings apart by: there may be one only.
+            (None, _) => self.streams.len() == 1,
+            (Some(_), None) => false,
+        })?;
+        let taken = if rtx { self.streams[at].rtx_ssrc } else { self.streams[at].ssrc };
+        taken.is_none().then_some((at, rtx))
+    }
+
+    /// Whether some SSRC is still to be learned.
+    pub fn is_learning(&self) -> bool {
+        let wants_rtx = self.codecs.iter().any(|c| c.rtx_payload_type.is_some());
+        self.streams.iter().any(|s| s.ssrc.is_none() || (wants_rtx && s.rtx_ssrc.is_none()))
+    }
+
+    /// The highest encoding up to `max` that is being received; `None` if none is.
+    pub fn best_encoding(&self, max: usize, now: Instant, timeout: Duration) -> Option<usize> {
+        let last = self.streams.len().checked_sub(1)?;
+        (0..=max.min(last)).rev().find(|i| self.streams[*i].is_active(now, timeout))
+    }
+}
+
+/// Wall clock and RTP clock of a publisher at one moment (RFC 3550 §6.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SenderInfo {
+    /// 32.32 fixed point seconds, the publisher's clock.
+    pub ntp: u64,
+    pub rtp: u32,
+    /// When it arrived here.
+    pub at: Instant,
+}
+
+/// One encoding of a producer.
+pub(crate) struct Stream {
+    pub ssrc: Option<u32>,
+    pub rtx_ssrc: Option<u32>,
+    pub rid: Option<String>,
+    pub reception: Option<Reception>,
+    pub missings: Missings,
+    pub history: History,
+    pub sender_info: Option<SenderInfo>,
+    pub key_frames: KeyFrameRequests,
+}
+
+impl Stream {
+    pub fn is_active(&self, now: Instant, timeout: Duration) -> bool {
+        self.reception.as_ref().is_some_and(|r| now.saturating_duration_since(r.last_arrival) < timeout)
+    }
+
+    /// The extended sequence number that a repaired packet most likely had.
+    pub fn index_of(&self, sequence: u16) -> Option<u64> {
+        self.reception.as_ref()?.window.estimate(sequence)
+    }
+
+    /// Notes a packet; `None` if it has been received before (as itself or repaired).
+    pub fn receive(&mut self, packet: &Received, now: Instant, config: &Config) -> Option<Arrival> {
+        let highest = self.reception.as_ref().map(|r| r.highest());
+        let reception = self.reception.get_or_insert_with(|| Reception::new(packet, now));
+        reception.window.check(packet.index).ok()?;
+        reception.window.accept(packet.index);
+        reception.count(packet, now);
+        Some(self.missings.arrived(packet.index, highest, now, config))
+    }
+}
+
+/// What a stream must know of a packet.
+pub(crate) struct Received {
+    pub index: u64,
+    pub timestamp: u32,
+    pub clock_rate: u32,
+    pub bytes: usize,
+    /// Repaired packets say nothing about jitter.
+    pub repaired: bool,
+}
+
+/// Reception statistics (RFC 3550 §6.4.1, appendix A).
+#[derive(Clone, Debug)]
+pub(crate) struct Reception {
+    pub window: IndexWindow,
+    pub first: u64,
+    pub received: u64,
+    pub bytes: u64,
+    pub last_arrival: Instant,
+    first_arrival: Instant,
+    last_transit: Option<i64>,
+    /// Sixteenth of a timestamp unit.
+    jitter: i64,
+    expected_prior: u64,
+    received_prior: u64,
+}
+
+impl Reception {
+    fn new(packet: &Received, now: Instant) -> Self {
+        Self {
+            window: IndexWindow::default(),
+            first: packet.index,
+            received: 0,
+            bytes: 0,
+            last_arrival: now,
+            first_arrival: now,
+            last_transit: None,
+            jitter: 0,
+            expected_prior: 0,
+            received_prior: 0,
+        }
+    }
+
+    /// Highest extended sequence number received.
+    pub fn highest(&self) -> u64 {
+        self.window.highest().unwrap_or(self.first)
+    }
+
+    fn count(&mut self, packet: &Received, now: Instant) {
+        self.received += 1;
+        self.bytes += packet.bytes as u64;
+        self.last_arrival = now;
+        self.first = self.first.min(packet.index);
+        if packet.repaired || packet.index != self.highest() {
+            return;
+        }
+        let elapsed = now.saturating_duration_since(self.first_arrival).as_micros() as i64;
+        let arrival = elapsed * i64::from(packet.clock_rate) / 1_000_000;
+        let transit = i64::from((arrival as u32).wrapping_sub(packet.timestamp) as i32);
+        if let Some(last) = self.last_transit.replace(transit) {
+            // Timestamps jump at a switch of sources; that is no jitter.
+            let difference = (transit - last).abs();
+            if difference < i64::from(packet.clock_rate) {
+                self.jitter += difference - ((self.jitter + 8) >> 4);
+            }
+        }
+    }
+
+    /// In timestamp units.
+    pub fn jitter(&self) -> u32 {
+        (self.jitter >> 4) as u32
+    }
+
+    /// Packets lost since the start; negative values (duplicates) count as none.
+    pub fn lost(&self) -> u64 {
+        (self.highest() + 1 - self.first).saturating_sub(self.received)
+    }
+
+    /// Fraction of packets lost since the last call, in 256ths (RFC 3550 A.3).
+    pub fn fraction_lost(&mut self) -> u8 {
+        let expected = self.highest() + 1 - self.first;
+        let expected_interval = expected - self.expected_prior.min(expected);
+        let received_interval = self.received - self.received_prior;
+        self.expected_prior = expected;
+        self.received_prior = self.received;
+        let lost = expected_interval.saturating_sub(received_interval);
+        match (lost << 8).checked_div(expected_interval) {
+            Some(fraction) => fraction.min(255) as u8,
+            None => 0,
+        }
+    }
+}
+
+/// Key frame requests for one stream: the first goes out at once, others wait, and all are satisfied by
+/// one key frame.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct KeyFrameRequests {
+    last: Option<Instant>,
+    open: bool,
+    attempts: u8,
+}
+
+impl KeyFrameRequests {
+    /// A publisher that answers none of these is not asked again until somebody else wants one.
+    const MAX_ATTEMPTS: u8 = 10;
+
+    /// Somebody needs a key frame.
+    pub fn want(&mut self) {
+        if !self.open {
+            self.open = true;
+            self.attempts = 0;
+        }
+    }
+
+    /// A key frame begins.
+    pub fn satisfied(&mut self) {
+        self.open = false;
+    }
+
+    /// When a request is to be sent; in the past means now.
+    pub fn due(&self, now: Instant, interval: Duration) -> Option<Instant> {
+        (self.open && self.attempts < Self::MAX_ATTEMPTS).then(|| self.last.map_or(now, |last| last + interval))
+    }
+
+    /// A request is being sent.
+    pub fn sent(&mut self, now: Instant) {
+        self.last = Some(now);
+        self.attempts += 1;
+    }
+}

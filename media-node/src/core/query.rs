@@ -1,0 +1,103 @@
+//! Answers to questions about one transport, producer or consumer.
+
+use std::net::SocketAddr;
+
+use super::Core;
+use super::command::{ConsumerId, ProducerId, TransportId, TransportState};
+use super::consumer::Feedback;
+
+/// A transport as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransportStats {
+    /// Where it stands.
+    pub state: TransportState,
+    /// The selected remote tuple.
+    pub remote: Option<SocketAddr>,
+    /// Producers on it.
+    pub producers: usize,
+    /// Consumers on it.
+    pub consumers: usize,
+}
+
+/// One encoding of a producer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamStats {
+    /// SSRC, once it is known.
+    pub ssrc: Option<u32>,
+    /// RTP stream id.
+    pub rid: Option<String>,
+    /// Packets received, repaired ones included.
+    pub packets: u64,
+    /// Bytes received, RTP headers included.
+    pub bytes: u64,
+    /// Packets that never came.
+    pub lost: u64,
+    /// Interarrival jitter in timestamp units.
+    pub jitter: u32,
+}
+
+/// A producer as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProducerStats {
+    /// Nothing is forwarded.
+    pub paused: bool,
+    /// By encoding.
+    pub streams: Vec<StreamStats>,
+}
+
+/// A consumer as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConsumerStats {
+    /// Nothing is sent.
+    pub paused: bool,
+    /// The encoding being forwarded.
+    pub encoding: Option<usize>,
+    /// Packets sent, without resent ones; wraps like RTCP's counter.
+    pub packets: u32,
+    /// Payload bytes sent; wraps like RTCP's counter.
+    pub octets: u32,
+    /// What the subscriber reports.
+    pub feedback: Feedback,
+}
+
+impl Core {
+    /// A transport's state.
+    pub fn transport_stats(&self, id: TransportId) -> Option<TransportStats> {
+        let transport = self.transports.get(*self.transport_keys.get(&id)?)?;
+        Some(TransportStats {
+            state: transport.state,
+            remote: transport.ice.selected().map(|t| t.remote),
+            producers: transport.producers.len(),
+            consumers: transport.consumers.len(),
+        })
+    }
+
+    /// A producer's state.
+    pub fn producer_stats(&self, id: ProducerId) -> Option<ProducerStats> {
+        let producer = self.producers.get(*self.producer_keys.get(&id)?)?;
+        let streams = producer.streams.iter().map(|stream| {
+            let reception = stream.reception.as_ref();
+            StreamStats {
+                ssrc: stream.ssrc,
+                rid: stream.rid.clone(),
+                packets: reception.map_or(0, |r| r.received),
+                bytes: reception.map_or(0, |r| r.bytes),
+                lost: reception.map_or(0, |r| r.lost()),
+                jitter: reception.map_or(0, |r| r.jitter()),
+            }
+        });
+        Some(ProducerStats { paused: producer.paused, streams: streams.collect() })
+    }
+
+    /// A consumer's state.
+    pub fn consumer_stats(&self, id: ConsumerId) -> Option<ConsumerStats> {
+        let consumer = self.consumers.get(*self.consumer_keys.get(&id)?)?;
+        Some(ConsumerStats {
+            paused: consumer.paused,
+            encoding: consumer.current,
+            packets: consumer.packets,
+            octets: consumer.octets,
+            feedback: consumer.feedback,
+        })
+    }
+}

@@ -1,0 +1,285 @@
+//! What happened, as numbers. A packet's fate is a value: it is forwarded, consumed, or dropped for a
+//! reason that has a name.
+
+/// Declares a fieldless enum whose variants index an array of counters and carry a metric name.
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// Every variant, in order of its index.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// Stable name in `snake_case`, for metrics and logs.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+named! {
+    /// Why a datagram, or a packet that was to be sent, went nowhere.
+    Drop {
+        /// Longer than any datagram we accept, or empty.
+        BadSize = "bad_size",
+        /// First byte belongs to no protocol that we speak (RFC 7983).
+        UnknownProtocol = "unknown_protocol",
+        /// Not a well-formed STUN message.
+        MalformedStun = "malformed_stun",
+        /// STUN, but no binding request.
+        StunNotRequest = "stun_not_request",
+        /// USERNAME names no transport of ours.
+        UnknownUfrag = "unknown_ufrag",
+        /// MESSAGE-INTEGRITY is absent or wrong.
+        StunIntegrity = "stun_integrity",
+        /// The tuple is in use by another transport.
+        TupleTaken = "tuple_taken",
+        /// No connectivity check has validated this tuple.
+        UnknownTuple = "unknown_tuple",
+        /// Not a sequence of well-formed DTLS records.
+        MalformedDtls = "malformed_dtls",
+        /// More handshake datagrams than any handshake needs.
+        HandshakeBudget = "handshake_budget",
+        /// DTLS for a transport that has failed or was closed.
+        DtlsClosed = "dtls_closed",
+        /// DTLS application data: no data channels are offered.
+        DtlsData = "dtls_data",
+        /// RTP or RTCP before the DTLS handshake has finished.
+        NoKeys = "no_keys",
+        /// Not a well-formed RTP packet.
+        MalformedRtp = "malformed_rtp",
+        /// SSRC that was neither signalled nor can be learned.
+        UnknownSsrc = "unknown_ssrc",
+        /// The SRTP authentication tag is wrong.
+        SrtpAuth = "srtp_auth",
+        /// An SRTP packet that was received before.
+        SrtpReplay = "srtp_replay",
+        /// An SRTP packet older than the replay window.
+        SrtpTooOld = "srtp_too_old",
+        /// The payload type is none of the producer's.
+        UnknownPayloadType = "unknown_payload_type",
+        /// RTX without payload (bandwidth probing) or for a packet that has arrived already.
+        RtxRedundant = "rtx_redundant",
+        /// RTX for a stream that is not known yet.
+        RtxUnbound = "rtx_unbound",
+        /// The producer is paused.
+        ProducerPaused = "producer_paused",
+        /// Not a well-formed RTCP packet.
+        MalformedRtcp = "malformed_rtcp",
+        /// The SRTCP authentication tag is wrong.
+        SrtcpAuth = "srtcp_auth",
+        /// An SRTCP packet that was received before.
+        SrtcpReplay = "srtcp_replay",
+        /// RTCP from more SSRCs than one client needs.
+        RtcpSenders = "rtcp_senders",
+        /// The subscriber decodes no such payload type.
+        ConsumerPayloadType = "consumer_payload_type",
+        /// The subscriber waits for a key frame.
+        ConsumerAwaitsKeyFrame = "consumer_awaits_key_frame",
+        /// Arrived after the consumer moved on (resume, switch of encodings).
+        ConsumerTooLate = "consumer_too_late",
+        /// Nobody to send to: the consumer's transport has no keys, no tuple or no consent.
+        ConsumerNotConnected = "consumer_not_connected",
+        /// A packet index was about to be sealed twice.
+        IndexReused = "index_reused",
+        /// A NACK for a packet that is no longer in the history.
+        NackMiss = "nack_miss",
+        /// A NACK that came too soon after the last resend, or over the resend limit.
+        NackSuppressed = "nack_suppressed",
+        /// The socket took no more.
+        SendFailed = "send_failed",
+    }
+}
+
+named! {
+    /// Things that are counted.
+    Counter {
+        /// Datagrams received.
+        PacketsIn = "packets_in",
+        /// Bytes received, UDP payload.
+        BytesIn = "bytes_in",
+        /// Datagrams handed to the socket.
+        PacketsOut = "packets_out",
+        /// Bytes handed to the socket, UDP payload.
+        BytesOut = "bytes_out",
+        /// Transmits (system calls when segmentation offload works).
+        Transmits = "transmits",
+        /// RTP packets accepted from publishers, repaired ones included.
+        RtpIn = "rtp_in",
+        /// RTP packets sealed for subscribers, resent ones included.
+        RtpOut = "rtp_out",
+        /// RTCP compounds accepted.
+        RtcpIn = "rtcp_in",
+        /// RTCP compounds sent.
+        RtcpOut = "rtcp_out",
+        /// Valid connectivity checks.
+        Checks = "ice_checks",
+        /// Role conflicts answered with 487.
+        RoleConflicts = "ice_role_conflicts",
+        /// DTLS handshakes that finished.
+        HandshakesDone = "dtls_handshakes",
+        /// DTLS handshakes that failed.
+        HandshakesFailed = "dtls_handshakes_failed",
+        /// DTLS flights sent again.
+        FlightsRepeated = "dtls_flights_repeated",
+        /// Sequence numbers asked for with NACK by subscribers.
+        NacksIn = "nacks_in",
+        /// Sequence numbers asked for with NACK from publishers.
+        NacksOut = "nacks_out",
+        /// Packets sent again with RTX.
+        ResentRtx = "resent_rtx",
+        /// Packets sent again as they were.
+        ResentVerbatim = "resent_verbatim",
+        /// Lost packets of publishers that came back.
+        Recovered = "recovered",
+        /// Lost packets of publishers that were given up.
+        Lost = "lost",
+        /// PLI and FIR received from subscribers.
+        KeyFrameRequestsIn = "key_frame_requests_in",
+        /// PLI sent to publishers.
+        KeyFrameRequestsOut = "key_frame_requests_out",
+        /// Key frames received.
+        KeyFrames = "key_frames",
+        /// Transport-wide feedback packets sent.
+        TransportCcOut = "transport_cc_out",
+        /// Transport-wide feedback packets received.
+        TransportCcIn = "transport_cc_in",
+        /// Encoding switches of simulcast consumers.
+        EncodingSwitches = "encoding_switches",
+        /// Orders that could not be carried out (unknown names, an SSRC used twice).
+        CommandsRefused = "commands_refused",
+    }
+}
+
+named! {
+    /// Things that exist now.
+    Gauge {
+        /// Transports.
+        Transports = "transports",
+        /// Transports with keys and consent.
+        Connected = "transports_connected",
+        /// Producers.
+        Producers = "producers",
+        /// Consumers.
+        Consumers = "consumers",
+        /// Rooms with a transport.
+        Rooms = "rooms",
+        /// Validated tuples.
+        Tuples = "tuples",
+    }
+}
+
+/// What became of a received datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Media that went to this many subscribers (or would have, had there been any).
+    Forwarded(usize),
+    /// Used up here: STUN, DTLS, RTCP.
+    Consumed,
+    /// Dropped.
+    Dropped(Drop),
+}
+
+/// Counters and gauges of one core. Counters only grow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    counters: [u64; Counter::COUNT],
+    drops: [u64; Drop::COUNT],
+    gauges: [u64; Gauge::COUNT],
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self { counters: [0; Counter::COUNT], drops: [0; Drop::COUNT], gauges: [0; Gauge::COUNT] }
+    }
+}
+
+impl Stats {
+    /// Number of values that [`Stats::values`] yields.
+    pub const LEN: usize = Counter::COUNT + Drop::COUNT + Gauge::COUNT;
+
+    /// A counter.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize]
+    }
+
+    /// Packets dropped for a reason.
+    pub fn dropped(&self, reason: Drop) -> u64 {
+        self.drops[reason as usize]
+    }
+
+    /// A gauge.
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.gauges[gauge as usize]
+    }
+
+    /// Packets dropped for any reason.
+    pub fn dropped_total(&self) -> u64 {
+        self.drops.iter().sum()
+    }
+
+    /// All values in a fixed order, for publication through atomics.
+    pub fn values(&self) -> impl Iterator<Item = u64> + '_ {
+        self.counters.iter().chain(&self.drops).chain(&self.gauges).copied()
+    }
+
+    /// The reverse of [`Stats::values`], added onto `self`; missing values count as zero.
+    pub fn add_values(&mut self, values: impl IntoIterator<Item = u64>) {
+        let slots = self.counters.iter_mut().chain(&mut self.drops).chain(&mut self.gauges);
+        for (slot, value) in slots.zip(values) {
+            *slot += value;
+        }
+    }
+
+    pub(crate) fn add(&mut self, counter: Counter, n: u64) {
+        self.counters[counter as usize] += n;
+    }
+
+    pub(crate) fn count(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    pub(crate) fn drop(&mut self, reason: Drop) {
+        self.drops[reason as usize] += 1;
+    }
+
+    pub(crate) fn set(&mut self, gauge: Gauge, value: usize) {
+        self.gauges[gauge as usize] = value as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_survive_the_trip_through_a_flat_list() {
+        let mut stats = Stats::default();
+        stats.add(Counter::BytesIn, 7);
+        stats.drop(Drop::SrtpReplay);
+        stats.set(Gauge::Tuples, 3);
+        let mut copy = Stats::default();
+        copy.add_values(stats.values());
+        assert_eq!(copy, stats);
+        assert_eq!(stats.values().count(), Stats::LEN);
+    }
+
+    #[test]
+    fn names_are_unique_and_snake_case() {
+        let names: Vec<_> = Counter::ALL
+            .iter()
+            .map(|c| c.name())
+            .chain(Gauge::ALL.iter().map(|g| g.name()))
+            .chain(Drop::ALL.iter().map(|d| d.name()))
+            .collect();
+        for (i, name) in names.iter().enumerate() {
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{name}");
+            assert!(!names[..i].contains(name), "{name} twice");
+        }
+    }
+}

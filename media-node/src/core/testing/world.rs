@@ -1,0 +1,239 @@
+//! One server, its clients, the network between them, and the only clock.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::client::{Client, ClientOptions};
+use super::network::{Datagram, Direction, Network};
+use super::origin;
+use super::track::{Outgoing, extensions};
+use crate::core::command::{
+    Command, ConsumerId, ConsumerSpec, Event, ExtensionKind, IceCredentials, ProducerId, RoomId, TransportId,
+    TransportState,
+};
+use crate::core::{Config, Core, Identity, Stats};
+use crate::core::rtp::Ids;
+
+pub(crate) const SERVER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+
+pub(crate) const SUBSCRIBER_IDS: [(ExtensionKind, u8); 4] = [
+    (ExtensionKind::Mid, 1),
+    (ExtensionKind::AbsSendTime, 4),
+    (ExtensionKind::TransportCc, 5),
+    (ExtensionKind::AudioLevel, 10),
+];
+
+pub(crate) struct World {
+    pub now: Instant,
+    pub start: Instant,
+    pub core: Core,
+    pub network: Network,
+    pub clients: Vec<Client>,
+    pub events: Vec<Event>,
+    /// Segments per transmit, summed.
+    pub transmits: u64,
+    next_id: u64,
+    /// What the server sent, to look at or to replay.
+    pub tap: Option<Box<dyn FnMut(&SocketAddr, &[u8])>>,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        Self::with(seed, Config::default())
+    }
+
+    pub fn with(seed: u64, config: Config) -> Self {
+        let now = origin();
+        Self {
+            now,
+            start: now,
+            core: Core::new(config, Identity::generate().unwrap(), seed, now),
+            network: Network::new(seed),
+            clients: Vec::new(),
+            events: Vec::new(),
+            transmits: 0,
+            next_id: 1,
+            tap: None,
+        }
+    }
+
+    pub fn stats(&self) -> &Stats {
+        self.core.stats()
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub fn credentials(&mut self) -> IceCredentials {
+        let id = self.id();
+        IceCredentials { ufrag: format!("ufrag{id}"), password: format!("password-{id}-of-at-least-22") }
+    }
+
+    /// A client with a transport in room 1, connecting from now on. Its transport id is its index plus one.
+    pub fn join(&mut self, options: ClientOptions) -> usize {
+        let index = self.join_without_connect(options);
+        self.connect(index);
+        index
+    }
+
+    pub fn join_without_connect(&mut self, options: ClientOptions) -> usize {
+        let index = self.clients.len();
+        let credentials = self.credentials();
+        let addr = SocketAddr::from(([10, 0, 1, index as u8], 40_000 + index as u16));
+        let mut client = Client::new(addr, credentials.clone(), options, self.now);
+        client.expect_server(self.core.identity.fingerprint());
+        client.receiver.ids = Ids::new(&extensions(&SUBSCRIBER_IDS));
+        client.receiver.nack = true;
+        let transport = TransportId(index as u64 + 1);
+        self.handle(Command::CreateTransport { transport, room: RoomId(1), ice: credentials });
+        self.clients.push(client);
+        index
+    }
+
+    pub fn connect(&mut self, index: usize) {
+        let client = &self.clients[index];
+        let (role, fingerprints) = (client.role(), client.fingerprints());
+        self.handle(Command::ConnectTransport { transport: TransportId(index as u64 + 1), role, fingerprints });
+    }
+
+    pub fn handle(&mut self, command: Command) {
+        self.core.handle(command, self.now);
+        self.pump();
+    }
+
+    /// Publishes tracks as the encodings of one producer.
+    pub fn publish(&mut self, client: usize, tracks: Vec<Outgoing>) -> ProducerId {
+        let producer = ProducerId(self.id());
+        let spec = Outgoing::spec(&tracks.iter().collect::<Vec<_>>());
+        self.handle(Command::Produce { producer, transport: TransportId(client as u64 + 1), spec });
+        self.clients[client].tracks.extend(tracks);
+        producer
+    }
+
+    /// Subscribes; returns the consumer and the SSRC that it will be received under.
+    pub fn subscribe(&mut self, client: usize, producer: ProducerId, video: bool) -> (ConsumerId, u32) {
+        let consumer = ConsumerId(self.id());
+        let ssrc = 0x5000_0000 + consumer.0 as u32 * 16;
+        let rtx = video.then_some((ssrc + 1, 102));
+        if let Some((rtx_ssrc, _)) = rtx {
+            self.clients[client].receiver.rtx.insert(rtx_ssrc, (ssrc, 101));
+        }
+        let spec = ConsumerSpec {
+            mid: consumer.0.to_string(),
+            payload_types: vec![if video { 101 } else { 100 }],
+            clock_rate: if video { 90_000 } else { 48_000 },
+            ssrc,
+            rtx,
+            nack: true,
+            header_extensions: extensions(if video { &SUBSCRIBER_IDS } else { &SUBSCRIBER_IDS[..2] }),
+            cname: "publisher".to_owned(),
+            paused: false,
+        };
+        self.handle(Command::Consume { consumer, transport: TransportId(client as u64 + 1), producer, spec });
+        (consumer, ssrc)
+    }
+
+    /// A datagram from anywhere, past the network.
+    pub fn inject(&mut self, from: SocketAddr, bytes: &[u8]) -> crate::core::Fate {
+        let mut bytes = bytes.to_vec();
+        let fate = self.core.receive(self.now, SERVER_IP, from, &mut bytes);
+        self.pump();
+        fate
+    }
+
+    /// Takes everything that is to be sent.
+    pub fn pump(&mut self) {
+        self.core.tick(self.now);
+        while let Some(transmit) = self.core.poll_transmit(self.now) {
+            self.transmits += 1;
+            assert_eq!(transmit.local, SERVER_IP);
+            let count = transmit.payload.chunks(transmit.segment_size).count();
+            assert_eq!(count, transmit.packets);
+            for bytes in transmit.payload.chunks(transmit.segment_size) {
+                if let Some(tap) = &mut self.tap {
+                    tap(&transmit.remote, bytes);
+                }
+                let datagram =
+                    Datagram { direction: Direction::ToClient, client: transmit.remote, bytes: bytes.to_vec() };
+                self.network.send(datagram, self.now);
+            }
+        }
+        self.events.extend(std::iter::from_fn(|| self.core.poll_event()));
+        for client in &mut self.clients {
+            let mut reports = Vec::new();
+            for track in &mut client.tracks {
+                if client.connected {
+                    reports.extend(track.report(self.now));
+                }
+            }
+            for report in reports {
+                client.send_rtcp(&report);
+            }
+            while let Some(bytes) = client.poll() {
+                let datagram = Datagram { direction: Direction::ToServer, client: client.addr, bytes };
+                self.network.send(datagram, self.now);
+            }
+        }
+    }
+
+    /// One step to whatever happens next.
+    fn step(&mut self, until: Instant) {
+        self.pump();
+        let next = self
+            .clients
+            .iter()
+            .filter_map(Client::timeout)
+            .chain(self.core.poll_timeout())
+            .chain(self.network.next())
+            .min()
+            .map_or(until, |next| next.clamp(self.now, until));
+        self.now = next;
+        while let Some(mut datagram) = self.network.deliver(self.now) {
+            match datagram.direction {
+                Direction::ToServer => {
+                    self.core.receive(self.now, SERVER_IP, datagram.client, &mut datagram.bytes);
+                }
+                Direction::ToClient => {
+                    if let Some(client) = self.clients.iter_mut().find(|c| c.addr == datagram.client) {
+                        client.receive(&datagram.bytes, self.now);
+                    }
+                }
+            }
+        }
+        for client in &mut self.clients {
+            client.tick(self.now);
+        }
+        self.pump();
+    }
+
+    pub fn run_for(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        while self.now < until {
+            self.step(until);
+        }
+    }
+
+    /// Runs until `done`; panics after `limit`. Returns how long it took.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&World) -> bool) -> Duration {
+        let began = self.now;
+        let until = self.now + limit;
+        while !done(self) {
+            assert!(self.now < until, "not within {limit:?}: {:?}", self.events);
+            self.step(until);
+        }
+        self.now - began
+    }
+
+    pub fn state(&self, client: usize) -> Option<TransportState> {
+        self.core.transport_stats(TransportId(client as u64 + 1)).map(|s| s.state)
+    }
+
+    pub fn run_until_connected(&mut self) -> Duration {
+        self.run_until(Duration::from_secs(20), |world| {
+            (0..world.clients.len())
+                .all(|i| world.clients[i].connected && world.state(i) == Some(TransportState::Connected))
+        })
+    }
+}

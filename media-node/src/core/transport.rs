@@ -1,0 +1,170 @@
+//! One client's association: tuples, keys, what it publishes and what it subscribes to.
+
+use std::time::Instant;
+
+use super::batch::Batch;
+use super::command::{DtlsRole, Fingerprint, IceCredentials, RoomId, TransportId, TransportState};
+use super::dtls::Dtls;
+use super::ice::Ice;
+use super::random::{Map, SeededHash};
+use super::slab::Key;
+use super::srtp::{IndexWindow, Srtp};
+use super::twcc::Arrivals;
+
+/// Streams of closed producers whose SRTP position is kept, so that an SSRC can be published again.
+const MAX_RETIRED: usize = 64;
+
+/// A stream that the client sends: known by signalling, or learned from an authenticated packet.
+pub(crate) struct Source {
+    pub producer: Key,
+    pub encoding: usize,
+    pub rtx: bool,
+    pub window: IndexWindow,
+}
+
+/// What is done when, besides answering.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Deadlines {
+    pub consent: Option<Instant>,
+    pub feedback: Option<Instant>,
+    pub reports: Option<Instant>,
+    pub nacks: Option<Instant>,
+    pub key_frames: Option<Instant>,
+}
+
+impl Deadlines {
+    pub fn earliest(&self) -> Option<Instant> {
+        [self.consent, self.feedback, self.reports, self.nacks, self.key_frames].into_iter().flatten().min()
+    }
+}
+
+/// Makes a deadline come no later than `at`; returns whether it moved.
+pub(crate) fn arm(deadline: &mut Option<Instant>, at: Instant) -> bool {
+    let moves = deadline.is_none_or(|current| at < current);
+    if moves {
+        *deadline = Some(at);
+    }
+    moves
+}
+
+/// One client's association.
+pub(crate) struct Transport {
+    pub id: TransportId,
+    pub room: RoomId,
+    pub state: TransportState,
+    pub ice: Ice,
+    pub dtls: Dtls,
+    /// The client's DTLS parameters, until the handshake starts with the first valid tuple.
+    pub parameters: Option<(DtlsRole, Vec<Fingerprint>)>,
+    pub srtp: Option<Srtp>,
+    /// By SSRC.
+    pub sources: Map<u32, Source>,
+    retired: Vec<(u32, u64)>,
+    /// Consumers by the SSRC of their media and RTX streams.
+    pub sinks: Map<u32, Key>,
+    /// Every SSRC ever sent from: one is never used again, because its indexes would be.
+    pub used_ssrcs: std::collections::BTreeSet<u32>,
+    pub producers: Vec<Key>,
+    pub consumers: Vec<Key>,
+    /// Sender of our RTCP that belongs to no media stream.
+    pub ssrc: u32,
+    pub arrivals: Arrivals,
+    pub transport_cc: u16,
+    pub batch: Batch,
+    /// The batch is in the queue of those to be flushed.
+    pub queued: bool,
+    pub deadlines: Deadlines,
+    /// What the timer queue has for this transport.
+    pub wake: Option<Instant>,
+    /// Media in either direction since the last reports.
+    pub active: bool,
+}
+
+impl Transport {
+    /// `epoch` is the origin of transport-wide reference times.
+    pub fn new(
+        id: TransportId,
+        room: RoomId,
+        credentials: IceCredentials,
+        ssrc: u32,
+        hash: SeededHash,
+        epoch: Instant,
+    ) -> Self {
+        Self {
+            id,
+            room,
+            state: TransportState::New,
+            ice: Ice::new(credentials),
+            dtls: Dtls::new(),
+            parameters: None,
+            srtp: None,
+            sources: Map::with_hasher(hash),
+            retired: Vec::new(),
+            sinks: Map::with_hasher(hash),
+            used_ssrcs: std::collections::BTreeSet::from([ssrc]),
+            producers: Vec::new(),
+            consumers: Vec::new(),
+            ssrc,
+            arrivals: Arrivals::new(epoch),
+            transport_cc: 0,
+            batch: Batch::default(),
+            queued: false,
+            deadlines: Deadlines::default(),
+            wake: None,
+            active: false,
+        }
+    }
+
+    /// Keys are in place, consent is fresh, and there is somewhere to send to.
+    pub fn can_send(&self) -> bool {
+        self.state == TransportState::Connected && self.srtp.is_some() && self.ice.selected().is_some()
+    }
+
+    /// Whether nothing can happen any more.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, TransportState::Failed | TransportState::Closed)
+    }
+
+    /// When something is to be done next.
+    pub fn next_wake(&self) -> Option<Instant> {
+        if self.is_over() {
+            return None;
+        }
+        self.deadlines.earliest().into_iter().chain(self.dtls.timeout()).min()
+    }
+
+    /// Binds an SSRC, going on where a closed producer of the same SSRC left off. Returns whether it was free.
+    pub fn bind(&mut self, ssrc: u32, producer: Key, encoding: usize, rtx: bool) -> bool {
+        if self.sources.contains_key(&ssrc) {
+            return false;
+        }
+        let window = match self.retired.iter().position(|(s, _)| *s == ssrc) {
+            Some(at) => IndexWindow::resume_after(self.retired.remove(at).1),
+            None => IndexWindow::default(),
+        };
+        self.sources.insert(ssrc, Source { producer, encoding, rtx, window });
+        true
+    }
+
+    /// Forgets the SSRCs of a producer.
+    pub fn unbind(&mut self, producer: Key) {
+        let mut gone: Vec<u32> =
+            self.sources.iter().filter(|(_, s)| s.producer == producer).map(|(ssrc, _)| *ssrc).collect();
+        gone.sort_unstable();
+        for ssrc in gone {
+            if let Some(highest) = self.sources.remove(&ssrc).and_then(|s| s.window.highest()) {
+                if self.retired.len() == MAX_RETIRED {
+                    self.retired.remove(0);
+                }
+                self.retired.push((ssrc, highest));
+            }
+        }
+    }
+
+    /// The sequence number of the next packet that carries one.
+    pub fn next_transport_cc(&mut self) -> u16 {
+        let next = self.transport_cc;
+        self.transport_cc = next.wrapping_add(1);
+        next
+    }
+}
