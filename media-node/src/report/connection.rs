@@ -148,7 +148,10 @@ impl<K, S: Fn() -> Events<K>> Watching<K, S> {
         let wait = time::sleep(self.backoff.next().unwrap_or(Duration::from_secs(30)));
         tokio::select! {
             () = wait => {}
-            Ok(_) = self.contact.wait_for(|c| c.recoveries > recoveries) => {}
+            Ok(_) = self.contact.wait_for(|c| c.recoveries > recoveries) => {
+                // A server that just came back may know our kinds a moment later than leases.
+                self.backoff.reset();
+            }
         }
     }
 }

@@ -151,6 +151,7 @@ impl Renewal {
         self.metrics.lease(Outcome::of(&renewed));
         if renewed.is_ok() {
             self.guard.renewed(sent);
+            self.metrics.contact(self.guard.moment().wall);
         }
         let (held, result) = match renewed {
             Ok(lease) => (Some(lease), Ok(())),

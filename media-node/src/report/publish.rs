@@ -70,6 +70,7 @@ pub struct Publisher {
     written: Option<Written>,
     news_written: u64,
     failures: u32,
+    recoveries: u64,
     retry_at: Option<Instant>,
     empty_since: HashMap<RoomKey, (Instant, Timestamp)>,
 }
@@ -113,6 +114,7 @@ impl Publisher {
             written: None,
             news_written: 0,
             failures: 0,
+            recoveries: 0,
             retry_at: None,
             empty_since: HashMap::new(),
         }
@@ -152,16 +154,20 @@ impl Publisher {
     fn look(&mut self) -> (Activity, bool) {
         let Inputs { own, contact, standing, pauses, terminating } = &mut self.inputs;
         let cordoned = own.borrow_and_update().as_ref().is_some_and(NodeView::cordoned);
-        let renewed = contact.borrow_and_update().renewed;
+        let contact = *contact.borrow_and_update();
         let listed = standing.borrow_and_update().listed;
         let fenced = pauses.borrow_and_update().fenced;
         let terminating = *terminating.borrow_and_update();
         let activity = match () {
-            () if !listed || !renewed => Activity::Starting,
+            () if !listed || !contact.renewed => Activity::Starting,
             () if fenced => Activity::Resyncing,
             () if terminating => Activity::Draining,
             () => Activity::Serving,
         };
+        if contact.recoveries > self.recoveries {
+            // The API server is back: no need to wait any longer.
+            (self.recoveries, self.retry_at) = (contact.recoveries, None);
+        }
         (activity, cordoned || terminating)
     }
 
