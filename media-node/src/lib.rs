@@ -9,6 +9,7 @@ pub mod auth;
 pub mod config;
 pub mod core;
 pub mod metrics;
+pub mod net;
 pub mod ortc;
 pub mod report;
 pub mod rooms;

@@ -35,6 +35,10 @@ impl Core {
         if datagram.is_empty() || datagram.len() > MAX_DATAGRAM {
             return Err(Drop::BadSize);
         }
+        // Answering these would fail in ways that cost others: a send that is invalid ends segmentation.
+        if tuple.remote.port() == 0 || tuple.remote.ip().is_unspecified() || tuple.remote.ip().is_multicast() {
+            return Err(Drop::BadSource);
+        }
         let protocol = classify(datagram).ok_or(Drop::UnknownProtocol)?;
         if protocol == Protocol::Stun {
             return self.on_stun(tuple, datagram, now);

@@ -27,6 +27,8 @@ named! {
     Drop {
         /// Longer than any datagram we accept, or empty.
         BadSize = "bad_size",
+        /// Sent from an address or port that cannot be answered.
+        BadSource = "bad_source",
         /// First byte belongs to no protocol that we speak (RFC 7983).
         UnknownProtocol = "unknown_protocol",
         /// Not a well-formed STUN message.

@@ -1,0 +1,148 @@
+//! The media plane as the rest of the process sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::WorkerId;
+use super::shared::{Directory, Shared};
+use super::worker::Order;
+use crate::core::command::{Command, ConsumerId, Event, Fingerprint, ProducerId, TransportId};
+use crate::core::{ConsumerStats, ProducerStats, Stats, TransportStats};
+
+/// Events that one listener may be behind. When full, the worker keeps its events and tries again.
+const EVENTS: usize = 4096;
+
+/// The worker is gone, or never was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("media worker {0} is closed")]
+pub struct Closed(pub WorkerId);
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub orders: mpsc::Sender<Order>,
+    pub shared: Arc<Shared>,
+    pub port: u16,
+}
+
+/// Speaks to the workers. Cheap to clone; the workers end when the last one is dropped.
+#[derive(Clone, Debug)]
+pub struct MediaHandle {
+    links: Arc<[Link]>,
+    directory: Arc<Directory>,
+    fingerprint: Fingerprint,
+}
+
+impl MediaHandle {
+    pub(super) fn new(links: Vec<Link>, directory: Arc<Directory>, fingerprint: Fingerprint) -> Self {
+        Self { links: links.into(), directory, fingerprint }
+    }
+
+    pub(super) fn orders(&self) -> impl Iterator<Item = &mpsc::Sender<Order>> {
+        self.links.iter().map(|link| &link.orders)
+    }
+
+    /// All workers.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerId> + use<> {
+        0..self.links.len()
+    }
+
+    /// The least loaded worker. Counts as given a room until that room's first transport exists there.
+    pub fn worker_for_new_room(&self) -> WorkerId {
+        let least = self.links.iter().enumerate().min_by_key(|(_, link)| link.shared.load());
+        let Some((id, link)) = least else { return 0 };
+        link.shared.expect_room();
+        id
+    }
+
+    /// Gives an order; orders to one worker are carried out in the order given. Waits while the worker is
+    /// behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if there is no such worker (any more).
+    pub async fn send(&self, worker: WorkerId, command: Command) -> Result<(), Closed> {
+        self.order(worker, Order::Command(command)).await
+    }
+
+    async fn order(&self, worker: WorkerId, order: Order) -> Result<(), Closed> {
+        let link = self.links.get(worker).ok_or(Closed(worker))?;
+        link.orders.send(order).await.map_err(|_| Closed(worker))
+    }
+
+    async fn ask<T>(
+        &self,
+        worker: WorkerId,
+        question: impl FnOnce(oneshot::Sender<Option<T>>) -> Order,
+    ) -> Result<Option<T>, Closed> {
+        let (reply, answer) = oneshot::channel();
+        self.order(worker, question(reply)).await?;
+        answer.await.map_err(|_| Closed(worker))
+    }
+
+    /// SHA-256 of the certificate of this process.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint.clone()
+    }
+
+    /// The UDP port that a worker has bound; zero for one that does not exist.
+    pub fn local_port(&self, worker: WorkerId) -> u16 {
+        self.links.get(worker).map_or(0, |link| link.port)
+    }
+
+    /// Events of all workers from now on. A listener that is slow delays its events, and loses none
+    /// unless it stays behind by many thousands.
+    pub fn subscribe(&self) -> mpsc::Receiver<(WorkerId, Event)> {
+        let (sender, receiver) = mpsc::channel(EVENTS);
+        self.directory.listen(sender);
+        receiver
+    }
+
+    /// Counters and gauges of all workers together, at most a tenth of a second old.
+    pub fn stats(&self) -> Stats {
+        let mut total = Stats::default();
+        for link in self.links.iter() {
+            total.add_values(link.shared.stats().values());
+        }
+        total
+    }
+
+    /// Counters and gauges of one worker.
+    pub fn worker_stats(&self, worker: WorkerId) -> Option<Stats> {
+        self.links.get(worker).map(|link| link.shared.stats())
+    }
+
+    /// How late the latest worker was in the last second: time between when something was due and when
+    /// it was done.
+    pub fn loop_lag(&self) -> Duration {
+        self.links.iter().map(|link| link.shared.lag()).max().unwrap_or_default()
+    }
+
+    /// How a transport stands; `None` if the worker has no such transport.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`].
+    pub async fn transport_stats(&self, worker: WorkerId, id: TransportId) -> Result<Option<TransportStats>, Closed> {
+        self.ask(worker, |reply| Order::Transport(id, reply)).await
+    }
+
+    /// How a producer stands; `None` if the worker has no such producer.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`].
+    pub async fn producer_stats(&self, worker: WorkerId, id: ProducerId) -> Result<Option<ProducerStats>, Closed> {
+        self.ask(worker, |reply| Order::Producer(id, reply)).await
+    }
+
+    /// How a consumer stands; `None` if the worker has no such consumer.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`].
+    pub async fn consumer_stats(&self, worker: WorkerId, id: ConsumerId) -> Result<Option<ConsumerStats>, Closed> {
+        self.ask(worker, |reply| Order::Consumer(id, reply)).await
+    }
+}

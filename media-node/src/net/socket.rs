@@ -1,0 +1,145 @@
+//! One UDP socket with segmentation offload in both directions, as far as the system has it.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use socket2::{Domain, Protocol, Type};
+use tokio::io::Interest;
+
+/// Datagram trains taken from the kernel in one call.
+const TRAINS: usize = 8;
+/// The kernel joins at most this much into one train.
+const TRAIN_BYTES: usize = 65_536;
+/// How long a full send buffer may hold up the loop before datagrams are dropped.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// A bound socket that no runtime watches yet.
+pub(super) struct Socket {
+    socket: UdpSocket,
+}
+
+impl Socket {
+    pub fn bind(address: SocketAddr, buffer: usize) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if let IpAddr::V6(ip) = address.ip() {
+            socket.set_only_v6(ip != Ipv6Addr::UNSPECIFIED)?;
+        }
+        // Less than wanted is not worth failing for: the system's limit is the administrator's word.
+        let _ = socket.set_recv_buffer_size(buffer);
+        let _ = socket.set_send_buffer_size(buffer);
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        Ok(Self { socket: socket.into() })
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// To be called on the thread that will use it.
+    pub fn watch(self) -> io::Result<Port> {
+        let state = UdpSocketState::new(UdpSockRef::from(&self.socket))?;
+        let bound = self.socket.local_addr()?;
+        let io = tokio::net::UdpSocket::from_std(self.socket)?;
+        let buffers = std::array::from_fn(|_| vec![0; TRAIN_BYTES].into_boxed_slice());
+        Ok(Port { io, state, bound, buffers, meta: [RecvMeta::default(); TRAINS] })
+    }
+}
+
+/// A socket in use.
+pub(super) struct Port {
+    io: tokio::net::UdpSocket,
+    state: UdpSocketState,
+    bound: SocketAddr,
+    buffers: [Box<[u8]>; TRAINS],
+    meta: [RecvMeta; TRAINS],
+}
+
+impl Port {
+    pub async fn readable(&self) -> io::Result<()> {
+        self.io.readable().await
+    }
+
+    /// Takes what has arrived, up to a bound, and gives each datagram to `each` with our address and the
+    /// sender's. Returns whether there may be more.
+    pub fn receive(&mut self, mut each: impl FnMut(IpAddr, SocketAddr, &mut [u8])) -> io::Result<bool> {
+        let Self { io, state, buffers, meta, bound } = self;
+        let received = io.try_io(Interest::READABLE, || {
+            let mut buffers = buffers.iter_mut();
+            let mut slices: [IoSliceMut<'_>; TRAINS] =
+                std::array::from_fn(|_| IoSliceMut::new(buffers.next().expect("one buffer per train")));
+            state.recv(UdpSockRef::from(&*io), &mut slices, meta)
+        });
+        let trains = match received {
+            Ok(trains) => trains,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        for (buffer, meta) in buffers.iter_mut().zip(meta.iter()).take(trains) {
+            let local = meta.dst_ip.unwrap_or(bound.ip()).to_canonical();
+            let remote = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+            for datagram in buffer[..meta.len].chunks_mut(meta.stride.max(1)) {
+                each(local, remote, datagram);
+            }
+        }
+        Ok(trains > 0)
+    }
+
+    /// Sends one transmit of the core. Returns how many of its datagrams were not sent.
+    pub async fn send(&self, transmit: &crate::core::Transmit<'_>) -> usize {
+        let segments = transmit.packets.min(self.state.max_gso_segments()).max(1);
+        let mut failed = 0;
+        for part in transmit.payload.chunks(segments * transmit.segment_size) {
+            if self.send_part(transmit, part).await.is_err() {
+                failed += self.send_singly(transmit, part).await;
+            }
+        }
+        failed
+    }
+
+    /// Segmentation was refused, as some interfaces do: the datagrams one by one.
+    async fn send_singly(&self, transmit: &crate::core::Transmit<'_>, part: &[u8]) -> usize {
+        let mut failed = 0;
+        let alone = part.len() <= transmit.segment_size;
+        for datagram in part.chunks(transmit.segment_size) {
+            if alone || self.send_part(transmit, datagram).await.is_err() {
+                failed += 1;
+            }
+        }
+        failed
+    }
+
+    async fn send_part(&self, transmit: &crate::core::Transmit<'_>, part: &[u8]) -> io::Result<()> {
+        let (destination, src_ip) = self.route(transmit);
+        let message = Transmit {
+            destination,
+            ecn: None,
+            contents: part,
+            segment_size: (part.len() > transmit.segment_size).then_some(transmit.segment_size),
+            src_ip,
+        };
+        let attempt = || {
+            self.io.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.io), &message))
+        };
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let _ = tokio::time::timeout(PATIENCE, self.io.writable()).await;
+                attempt()
+            }
+            result => result,
+        }
+    }
+
+    /// Destination and source in the form that this socket takes.
+    fn route(&self, transmit: &crate::core::Transmit<'_>) -> (SocketAddr, Option<IpAddr>) {
+        let choose_source = self.bound.ip().is_unspecified();
+        match (self.bound, transmit.remote) {
+            (SocketAddr::V6(_), SocketAddr::V4(v4)) => {
+                (SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port()), None)
+            }
+            _ => (transmit.remote, choose_source.then_some(transmit.local)),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! One event loop: a thread, a socket, a core, and the only place that reads the clock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+
+use super::shared::{Directory, Shared};
+use super::socket::{Port, Socket};
+use super::{Config, WorkerId};
+use crate::core::command::{Command, ConsumerId, Event, ProducerId, TransportId};
+use crate::core::{ConsumerStats, Core, Gauge, Identity, ProducerStats, TransportStats};
+
+/// Orders carried out before datagrams get a turn.
+const ORDERS_PER_TURN: usize = 64;
+/// Reads from the socket before orders and timers get a turn.
+const READS_PER_TURN: usize = 8;
+/// How often numbers are published while there is traffic.
+const PUBLISH: Duration = Duration::from_millis(100);
+/// How soon events are tried again when a listener is full.
+const RETRY: Duration = Duration::from_millis(10);
+/// Events kept for full listeners; beyond that the oldest are dropped, with a warning.
+const BACKLOG: usize = 65_536;
+/// How long a late turn is remembered.
+const LAG_WINDOW: Duration = Duration::from_secs(1);
+
+/// What a handle asks of a worker.
+#[derive(Debug)]
+pub(super) enum Order {
+    Command(Command),
+    Transport(TransportId, oneshot::Sender<Option<TransportStats>>),
+    Producer(ProducerId, oneshot::Sender<Option<ProducerStats>>),
+    Consumer(ConsumerId, oneshot::Sender<Option<ConsumerStats>>),
+}
+
+pub(super) struct Worker {
+    id: WorkerId,
+    socket: Socket,
+    inbox: mpsc::Receiver<Order>,
+    shared: Arc<Shared>,
+    directory: Arc<Directory>,
+    core: Core,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the adapter between the clock and the core")]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the adapter between randomness and the core")]
+fn seed() -> u64 {
+    rand::random()
+}
+
+impl Worker {
+    pub fn new(
+        id: WorkerId,
+        socket: Socket,
+        inbox: mpsc::Receiver<Order>,
+        shared: Arc<Shared>,
+        directory: Arc<Directory>,
+        config: &Config,
+        identity: Identity,
+    ) -> Self {
+        let core = Core::new(config.core.clone(), identity, seed(), clock());
+        Self { id, socket, inbox, shared, directory, core }
+    }
+
+    /// Runs until all handles are gone.
+    pub fn run(self) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(worker = self.id, %error, "no event loop");
+                return;
+            }
+        };
+        runtime.block_on(async move {
+            let Self { id, socket, inbox, shared, directory, core } = self;
+            match socket.watch() {
+                Ok(port) => {
+                    let now = clock();
+                    let lag = Lag { worst: Duration::ZERO, since: now };
+                    let published = now;
+                    Loop { id, port, inbox, shared, directory, core, backlog: VecDeque::new(), lag, published }.run().await;
+                }
+                Err(error) => tracing::error!(worker = id, %error, "the media socket cannot be used"),
+            }
+        });
+    }
+}
+
+struct Lag {
+    worst: Duration,
+    since: Instant,
+}
+
+struct Loop {
+    id: WorkerId,
+    port: Port,
+    inbox: mpsc::Receiver<Order>,
+    shared: Arc<Shared>,
+    directory: Arc<Directory>,
+    core: Core,
+    backlog: VecDeque<Event>,
+    lag: Lag,
+    published: Instant,
+}
+
+impl Loop {
+    async fn run(mut self) {
+        loop {
+            let due = self.due();
+            let wake = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let mut order = None;
+            tokio::select! {
+                biased;
+                received = self.inbox.recv() => match received {
+                    Some(received) => order = Some(received),
+                    None => return,
+                },
+                () = wake => {}
+                readable = self.port.readable() => if let Err(error) = readable {
+                    tracing::error!(worker = self.id, %error, "the media socket has failed");
+                    return;
+                },
+            }
+            let now = clock();
+            self.note_lag(due, now);
+            self.carry_out(order, now);
+            self.receive(now).await;
+            self.finish_turn().await;
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let retry = (!self.backlog.is_empty()).then(|| clock() + RETRY);
+        self.core.poll_timeout().into_iter().chain(retry).min()
+    }
+
+    fn note_lag(&mut self, due: Option<Instant>, now: Instant) {
+        if now.saturating_duration_since(self.lag.since) > LAG_WINDOW {
+            self.lag = Lag { worst: Duration::ZERO, since: now };
+        }
+        if let Some(late) = due.and_then(|due| now.checked_duration_since(due)) {
+            self.lag.worst = self.lag.worst.max(late);
+        }
+    }
+
+    fn carry_out(&mut self, first: Option<Order>, now: Instant) {
+        let mut left = ORDERS_PER_TURN;
+        let mut next = first;
+        while let Some(order) = next {
+            match order {
+                Order::Command(command) => {
+                    let rooms = self.core.stats().gauge(Gauge::Rooms);
+                    self.core.handle(command, now);
+                    if self.core.stats().gauge(Gauge::Rooms) > rooms {
+                        self.shared.room_came();
+                    }
+                }
+                // An asker that has gone away is no concern of ours.
+                Order::Transport(id, reply) => drop(reply.send(self.core.transport_stats(id))),
+                Order::Producer(id, reply) => drop(reply.send(self.core.producer_stats(id))),
+                Order::Consumer(id, reply) => drop(reply.send(self.core.consumer_stats(id))),
+            }
+            left -= 1;
+            next = if left > 0 { self.inbox.try_recv().ok() } else { None };
+        }
+        if left < ORDERS_PER_TURN {
+            self.publish(now);
+        }
+    }
+
+    async fn receive(&mut self, now: Instant) {
+        for _ in 0..READS_PER_TURN {
+            let core = &mut self.core;
+            let more = self.port.receive(|local, remote, datagram| {
+                core.receive(now, local, remote, datagram);
+            });
+            match more {
+                Ok(true) => {}
+                Ok(false) => break,
+                // ICMP errors of earlier sends surface here; the socket itself is fine.
+                Err(error) => {
+                    tracing::debug!(worker = self.id, %error, "receiving");
+                    break;
+                }
+            }
+            self.transmit().await;
+        }
+    }
+
+    async fn finish_turn(&mut self) {
+        let now = clock();
+        self.core.tick(now);
+        self.transmit().await;
+        self.announce();
+        let rests = self.core.poll_timeout().is_none_or(|at| at > now + PUBLISH);
+        if rests || now.saturating_duration_since(self.published) >= PUBLISH {
+            self.publish(now);
+        }
+    }
+
+    async fn transmit(&mut self) {
+        let now = clock();
+        let mut failed = 0;
+        while let Some(transmit) = self.core.poll_transmit(now) {
+            failed += self.port.send(&transmit).await;
+        }
+        if failed > 0 {
+            self.core.transmit_failed(failed);
+        }
+    }
+
+    fn publish(&mut self, now: Instant) {
+        self.published = now;
+        self.shared.publish(self.core.stats(), self.lag.worst);
+    }
+
+    fn announce(&mut self) {
+        while let Some(event) = self.core.poll_event() {
+            if self.backlog.len() == BACKLOG {
+                tracing::warn!(worker = self.id, "a listener of media events is too slow; events are lost");
+                self.backlog.pop_front();
+            }
+            self.backlog.push_back(event);
+        }
+        if self.backlog.is_empty() {
+            return;
+        }
+        let listeners = self.directory.listeners();
+        while let Some(event) = self.backlog.front() {
+            // All or none: events reach each listener once and in order.
+            let permits: Result<Vec<_>, _> = listeners
+                .iter()
+                .map(|listener| listener.try_reserve())
+                .filter(|permit| !matches!(permit, Err(TrySendError::Closed(()))))
+                .collect();
+            let Ok(permits) = permits else { return };
+            for permit in permits {
+                permit.send((self.id, event.clone()));
+            }
+            self.backlog.pop_front();
+        }
+    }
+}
