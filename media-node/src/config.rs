@@ -107,6 +107,9 @@ pub struct Config {
     /// Namespace of the `MediaNode`: the pod's.
     #[arg(long, env = "POD_NAMESPACE", default_value = "callplane-system")]
     pub namespace: String,
+    /// Address under which the cluster reaches this process; found out if absent.
+    #[arg(long, env = "POD_IP")]
+    pub pod_ip: Option<IpAddr>,
     /// How long the process stays for its rooms after it was told to end.
     #[arg(long, env = "CALLPLANE_DRAIN_TIMEOUT", default_value = "1h", value_parser = duration)]
     pub drain_timeout: Duration,
@@ -192,6 +195,15 @@ impl Config {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         }
+    }
+
+    /// The address under which the cluster reaches this process.
+    ///
+    /// # Errors
+    /// When none is given and none can be found out.
+    pub fn own_address(&self) -> Result<IpAddr, String> {
+        let found = self.pod_ip.or_else(outgoing_address);
+        found.ok_or_else(|| "--pod-ip is needed: no route to anywhere tells this machine's address".into())
     }
 
     /// Announced addresses of each worker, given the ports that were bound.

@@ -1,5 +1,7 @@
 //! The HTTP API over real connections: every route, every refusal, and the recorded exchanges.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use std::time::Duration;
@@ -64,7 +66,7 @@ async fn the_recorded_exchange_is_answered_as_mediasoup_answered_it() {
     assert_eq!(status, StatusCode::CREATED, "{consumed}");
     assert_eq!((&consumed["participantId"], &consumed["appData"]), (&json!("ann"), &json!({"tag": "opus"})));
     let consumer = consumed["id"].as_str().unwrap().to_owned();
-    let spec = server.orders().await.into_iter().find_map(|command| match command {
+    let spec = server.orders().into_iter().find_map(|command| match command {
         Command::Consume { spec, .. } => Some(spec),
         _ => None,
     });
@@ -83,7 +85,7 @@ async fn the_recorded_exchange_is_answered_as_mediasoup_answered_it() {
 
     let path = format!("/consumers/{consumer}/resume");
     assert_eq!(server.room("bob", Method::POST, &path).send().await.unwrap().status(), StatusCode::OK);
-    assert!(matches!(server.orders().await[..], [Command::PauseConsumer { paused: false, .. }]));
+    assert!(matches!(server.orders()[..], [Command::PauseConsumer { paused: false, .. }]));
 
     let (_, room) = server.get("cat").await;
     let names: Vec<_> = room["participants"].as_array().unwrap().iter().map(|p| p["id"].clone()).collect();
@@ -116,7 +118,7 @@ async fn everything_that_was_opened_can_be_closed() {
     let wanted = json!({"transportId": recv, "producerId": producer, "rtpCapabilities": capabilities, "paused": false});
     let (_, consumed) = server.post("ann", "/consume", wanted).await;
     let consumer = consumed["id"].as_str().unwrap();
-    server.orders().await;
+    server.orders();
 
     for (path, order) in [
         (format!("/consumers/{consumer}/pause"), "PauseConsumer { consumer: ConsumerId("),
@@ -124,7 +126,7 @@ async fn everything_that_was_opened_can_be_closed() {
         (format!("/producers/{producer}/resume"), "PauseProducer { producer: ProducerId("),
     ] {
         assert_eq!(server.post("ann", &path, json!({})).await, (StatusCode::OK, json!({})), "{path}");
-        let orders = format!("{:?}", server.orders().await);
+        let orders = format!("{:?}", server.orders());
         assert!(orders.contains(order), "{orders}");
     }
     let (status, restarted) = server.post("ann", &format!("/transports/{send}/restart-ice"), json!({})).await;
@@ -311,10 +313,10 @@ async fn requests_are_counted_by_pattern_and_never_by_name() {
 async fn a_room_that_is_released_ends_for_its_participants() {
     let server = Server::with_room().await;
     let send = server.transport("ann", "send").await;
-    let created = server.orders().await;
+    let created = server.orders();
     let Some(Command::CreateTransport { transport, .. }) = created.into_iter().next() else { panic!() };
     server.directory.release(RoomKey::of_call_room(CALL).unwrap(), Reason::Ended).await.unwrap();
-    assert!(matches!(server.orders().await[..], [Command::CloseTransport { transport: closed }] if closed == transport));
+    assert!(matches!(server.orders()[..], [Command::CloseTransport { transport: closed }] if closed == transport));
     let state = Event::TransportState { transport, state: TransportState::Closed, remote: None };
     server.events.send(state).await.unwrap();
     let path = format!("/transports/{send}/restart-ice");

@@ -116,7 +116,7 @@ impl Verifier {
         is_due
     }
 
-    async fn reload(&self) {
+    pub(super) async fn reload(&self) {
         let path = self.0.path.clone();
         match tokio::task::spawn_blocking(move || Keys::read(&path)).await {
             Ok(Ok(keys)) => *self.0.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys),

@@ -51,7 +51,9 @@ pub struct Media {
     pub next_worker: Box<dyn Fn() -> Worker + Send + Sync>,
 }
 
-type Operation = Box<dyn FnOnce(&mut Turn<'_>) + Send>;
+/// Done first, then answered, once what follows from it is under way.
+type Operation = Box<dyn FnOnce(&mut Turn<'_>) -> Answer + Send>;
+type Answer = Box<dyn FnOnce() + Send>;
 
 enum Order {
     Do(Operation),
@@ -110,7 +112,10 @@ impl Directory {
         operation: impl FnOnce(&mut Turn<'_>) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
-        let operation: Operation = Box::new(move |turn| drop(reply.send(operation(turn))));
+        let operation: Operation = Box::new(move |turn| {
+            let result = operation(turn);
+            Box::new(move || drop(reply.send(result)))
+        });
         self.orders.send(Order::Do(operation)).await.map_err(|_| Refusal::Busy)?;
         answer.await.map_err(|_| Refusal::Busy)
     }
@@ -257,10 +262,15 @@ impl Task {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let mut effects = Vec::new();
+            let mut answer: Option<Answer> = None;
             tokio::select! {
                 order = inbox.recv() => match order {
-                    Some(Order::Do(operation)) => self.turn(&mut effects, operation),
-                    Some(Order::Subscribe(access, reply)) => self.subscribe(&mut effects, access, reply),
+                    Some(Order::Do(operation)) => answer = Some(self.turn(&mut effects, operation)),
+                    Some(Order::Subscribe(access, reply)) => {
+                        let result = self.subscribe(&mut effects, &access);
+                        // A caller that has gone drops the queue with its answer, and the socket with it.
+                        answer = Some(Box::new(move || drop(reply.send(result))));
+                    }
                     None => return,
                 },
                 event = self.media.events.recv() => match event {
@@ -278,6 +288,9 @@ impl Task {
             }
             let totals = self.registry.totals();
             self.sums.send_if_modified(|sums| std::mem::replace(sums, totals) != totals);
+            if let Some(answer) = answer {
+                answer();
+            }
         }
     }
 
@@ -292,22 +305,12 @@ impl Task {
         })
     }
 
-    fn subscribe(
-        &mut self,
-        effects: &mut Vec<Effect>,
-        access: Access,
-        reply: oneshot::Sender<Result<Subscription, Refusal>>,
-    ) {
-        let room = access.room.clone();
-        let opened = self.turn(effects, |turn| turn.open_socket(&access));
-        let answer = opened.map(|(socket, view)| {
-            let (sender, messages) = mpsc::channel(SOCKET_QUEUE);
-            self.sockets.insert(socket, (room.clone(), sender));
-            effects.push(Effect::Tell(vec![socket], RoomEvent::Room(Box::new(view))));
-            Subscription { socket, room, messages }
-        });
-        // A caller that has gone drops the queue with its answer, and the socket with it.
-        drop(reply.send(answer));
+    fn subscribe(&mut self, effects: &mut Vec<Effect>, access: &Access) -> Result<Subscription, Refusal> {
+        let (socket, view) = self.turn(effects, |turn| turn.open_socket(access))?;
+        let (sender, messages) = mpsc::channel(SOCKET_QUEUE);
+        self.sockets.insert(socket, (access.room.clone(), sender));
+        effects.push(Effect::Tell(vec![socket], RoomEvent::Room(Box::new(view))));
+        Ok(Subscription { socket, room: access.room.clone(), messages })
     }
 
     /// Fails when the media loops are gone.

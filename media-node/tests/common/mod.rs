@@ -1,9 +1,9 @@
 //! A server on loopback whose media loops are played by the test.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{
-    collections::VecDeque,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -44,7 +44,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub directory: Directory,
     pub signer: Signer,
-    pub commands: Arc<Mutex<VecDeque<Command>>>,
+    commands: Mutex<mpsc::Receiver<(usize, Command)>>,
     pub events: mpsc::Sender<Event>,
     pub metrics: Arc<Metrics>,
     pub keys: PathBuf,
@@ -63,15 +63,8 @@ impl Server {
             candidates: vec![vec!["127.0.0.1:40000".parse().unwrap()]],
             fingerprint: Fingerprint { algorithm: "sha-256".into(), digest: vec![0xAB; 32] },
         };
-        let (orders, mut heard) = mpsc::channel(64);
+        let (orders, commands) = mpsc::channel(1024);
         let (events, news) = mpsc::channel(64);
-        let commands = Arc::new(Mutex::new(VecDeque::new()));
-        let log = commands.clone();
-        tokio::spawn(async move {
-            while let Some((_, command)) = heard.recv().await {
-                log.lock().unwrap().push_back(command);
-            }
-        });
         let media = Media { orders, events: news, next_worker: Box::new(|| 0) };
         let (directory, _) = Directory::start(settings, system::generator(), media);
         let metrics = Arc::new(Metrics::new(Sources::default()));
@@ -86,7 +79,7 @@ impl Server {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(api::serve(listener, router, std::future::pending()));
-        Self { address, directory, signer, commands, events, metrics, keys, client: reqwest::Client::new() }
+        Self { address, directory, signer, commands: Mutex::new(commands), events, metrics, keys, client: reqwest::Client::new() }
     }
 
     /// Serving `default.demo` at epoch 3 for three participants.
@@ -133,11 +126,10 @@ impl Server {
         body["id"].as_str().unwrap().to_owned()
     }
 
-    /// The orders since the last look. An answer comes after its orders were given, and the log is a
-    /// task away.
-    pub async fn orders(&self) -> Vec<Command> {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        self.commands.lock().unwrap().drain(..).collect()
+    /// The orders since the last look. They are given before a request is answered.
+    pub fn orders(&self) -> Vec<Command> {
+        let mut commands = self.commands.lock().unwrap();
+        std::iter::from_fn(|| commands.try_recv().ok()).map(|(_, command)| command).collect()
     }
 }
 
