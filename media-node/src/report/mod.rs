@@ -67,6 +67,9 @@ pub enum Error {
 
 /// Runs until `terminate`, and then until the node is empty or its time to leave is over.
 ///
+/// `directory` has to ask `guard` at each admission ([`Directory::watching`]): a join may be ahead of
+/// everything else after a pause.
+///
 /// # Errors
 /// When a part of the process that it depends on has ended.
 pub async fn run(
@@ -142,6 +145,7 @@ pub async fn run(
     stop.cancel();
     renewing.await?;
     watching.await??;
-    (looking.await?, following.await?);
+    looking.await?;
+    following.await?;
     Ok(done)
 }

@@ -11,10 +11,7 @@ use super::{
     view::NodeView,
 };
 
-/// Follows the MediaNode `namespace/node`. `None` while there is none, or none has been seen yet.
-///
-/// # Errors
-/// The watch never ends by itself.
+/// Follows the MediaNode `namespace/node`, for ever. `None` while there is none, or none has been seen yet.
 pub async fn follow(
     client: Client,
     (namespace, node): (&str, &str),

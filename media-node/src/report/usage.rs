@@ -130,13 +130,19 @@ pub fn cpu_limit_millis() -> i32 {
     quota(&groups, &read).map_or(cores, |quota| quota.clamp(1, cores.max(1)))
 }
 
+/// Reads a file of a control group.
+type Group<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
+/// Reads a quota in thousandths of a core.
+type Limit = fn(&Group<'_>) -> Option<i64>;
+
 /// The smallest quota on the way from the process's group up to the root of what it can see.
 fn quota(groups: &str, read: &dyn Fn(&Path) -> Option<String>) -> Option<i32> {
     let mut smallest = None;
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
-        let (roots, limit): (&[&str], fn(&dyn Fn(&str) -> Option<String>) -> Option<i64>) = if controllers.is_empty() {
+        let (roots, limit): (&[&str], Limit) = if controllers.is_empty() {
             (&["/sys/fs/cgroup", "/sys/fs/cgroup/unified"], quota_v2)
         } else if controllers.split(',').any(|c| c == "cpu") {
             (&["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"], quota_v1)
@@ -155,13 +161,13 @@ fn quota(groups: &str, read: &dyn Fn(&Path) -> Option<String>) -> Option<i32> {
     smallest.and_then(|millis| i32::try_from(millis).ok())
 }
 
-fn quota_v2(file: &dyn Fn(&str) -> Option<String>) -> Option<i64> {
+fn quota_v2(file: &Group<'_>) -> Option<i64> {
     let text = file("cpu.max")?;
     let (quota, period) = text.trim().split_once(' ')?;
     Some(quota.parse::<i64>().ok()? * 1000 / period.parse::<i64>().ok()?.max(1))
 }
 
-fn quota_v1(file: &dyn Fn(&str) -> Option<String>) -> Option<i64> {
+fn quota_v1(file: &Group<'_>) -> Option<i64> {
     let quota = file("cpu.cfs_quota_us")?.trim().parse::<i64>().ok().filter(|q| *q > 0)?;
     let period = file("cpu.cfs_period_us")?.trim().parse::<i64>().ok()?;
     Some(quota * 1000 / period.max(1))
