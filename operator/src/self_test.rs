@@ -48,7 +48,7 @@ pub enum SelfTestError {
     #[error("cannot delete the CallRoom: {0}")]
     Delete(#[source] kube::Error),
     /// The room did not go.
-    #[error("CallRoom {0} was not gone within {} s of being deleted", GONE_WITHIN.as_secs())]
+    #[error("CallRoom {0} was not gone within {limit} s of being deleted", limit = GONE_WITHIN.as_secs())]
     NotGone(String),
 }
 
@@ -84,7 +84,8 @@ pub async fn run(client: Client, namespace: &str, clock: Clock) -> Result<String
 async fn remove(rooms: &Api<CallRoom>, room: &CallRoom) -> Result<(), SelfTestError> {
     let name = room.name_any();
     rooms.delete(&name, &DeleteParams::default()).await.map_err(SelfTestError::Delete)?;
-    let gone = await_condition(rooms.clone(), &name, is_deleted(room.uid().as_deref().unwrap_or_default()));
+    let uid = room.uid().unwrap_or_default();
+    let gone = await_condition(rooms.clone(), &name, is_deleted(&uid));
     match timeout(GONE_WITHIN, gone).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(SelfTestError::Watch(error)),

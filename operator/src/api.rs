@@ -1,0 +1,154 @@
+//! The way to the API server: every write is made in the name of a claim that still holds, within a
+//! time limit, and is counted.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::{
+    Client, Config,
+    client::ClientBuilder,
+};
+use thiserror::Error;
+
+use crate::{clock::Clock, leader::Claim, metrics::{Metrics, Write}};
+
+/// Longest time that one write may take.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a write did not happen, or may not have happened.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// Somebody else leads now, or may lead soon.
+    #[error("this replica does not lead")]
+    NotLeader,
+    /// The object changed since the decision.
+    #[error("{kind} changed since it was looked at")]
+    Conflict {
+        /// Kind of the object.
+        kind: &'static str,
+    },
+    /// The object is gone.
+    #[error("{kind} is gone")]
+    Gone {
+        /// Kind of the object.
+        kind: &'static str,
+    },
+    /// The API server refuses it and will refuse it again.
+    #[error("{kind} is refused: {source}")]
+    Refused {
+        /// Kind of the object.
+        kind: &'static str,
+        /// The refusal.
+        source: Box<kube::Error>,
+    },
+    /// No answer in time: it may have happened.
+    #[error("no answer about {kind} within {}s", WRITE_TIMEOUT.as_secs())]
+    Timeout {
+        /// Kind of the object.
+        kind: &'static str,
+    },
+    /// The API server could not be reached or failed: it may have happened.
+    #[error("write of {kind} failed: {source}")]
+    Failed {
+        /// Kind of the object.
+        kind: &'static str,
+        /// The failure.
+        source: Box<kube::Error>,
+    },
+}
+
+impl WriteError {
+    /// As one word for metrics and events.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NotLeader => "NotLeader",
+            Self::Conflict { .. } => "Conflict",
+            Self::Gone { .. } => "Gone",
+            Self::Refused { .. } => "Refused",
+            Self::Timeout { .. } => "Timeout",
+            Self::Failed { .. } => "Failed",
+        }
+    }
+
+    /// Whether the write certainly did not happen and would not happen if tried again as it is.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Gone { .. } | Self::Refused { .. })
+    }
+
+    fn of(kind: &'static str, error: kube::Error) -> Self {
+        match &error {
+            kube::Error::Api(status) => match status.code {
+                409 => Self::Conflict { kind },
+                404 | 410 => Self::Gone { kind },
+                400 | 401 | 403 | 405 | 413 | 415 | 422 => Self::Refused { kind, source: Box::new(error) },
+                _ => Self::Failed { kind, source: Box::new(error) },
+            },
+            _ => Self::Failed { kind, source: Box::new(error) },
+        }
+    }
+}
+
+/// Makes writes.
+#[derive(Clone)]
+pub struct Writer {
+    /// For reads and for building requests; writes go through [`Writer::write`].
+    pub client: Client,
+    claim: Arc<Claim>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+impl Writer {
+    /// Writes in the name of `claim`.
+    pub fn new(client: Client, claim: Arc<Claim>, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        Self { client, claim, clock, metrics }
+    }
+
+    /// Makes the write `request`, if the claim holds.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn write<T>(
+        &self,
+        kind: &'static str,
+        verb: &'static str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, WriteError> {
+        let result = if self.claim.holds(self.clock.now().mono) {
+            match tokio::time::timeout(WRITE_TIMEOUT, request).await {
+                Ok(Ok(done)) => Ok(done),
+                Ok(Err(error)) => Err(WriteError::of(kind, error)),
+                Err(_) => Err(WriteError::Timeout { kind }),
+            }
+        } else {
+            Err(WriteError::NotLeader)
+        };
+        let label = Write { kind, verb, result: result.as_ref().map_or_else(WriteError::reason, |_| "ok") };
+        self.metrics.writes.get_or_create(&label).inc();
+        result
+    }
+}
+
+/// A client for reads and writes: a server that does not answer is noticed within seconds.
+///
+/// # Errors
+/// When no client can be built from `config`.
+pub fn request_client(config: &Config) -> kube::Result<Client> {
+    let mut config = config.clone();
+    config.connect_timeout = Some(Duration::from_secs(3));
+    config.read_timeout = Some(Duration::from_secs(10));
+    config.write_timeout = Some(Duration::from_secs(5));
+    // Otherwise the time that a connection idled in the pool would count against the answer.
+    config.reset_reader_on_write = true;
+    Ok(ClientBuilder::try_from(config)?.build())
+}
+
+/// A client for watches: silence is normal there, and bounded by the watches' own timeout.
+///
+/// # Errors
+/// When no client can be built from `config`.
+pub fn watch_client(config: &Config) -> kube::Result<Client> {
+    let mut config = config.clone();
+    config.connect_timeout = Some(Duration::from_secs(3));
+    config.write_timeout = Some(Duration::from_secs(5));
+    Ok(ClientBuilder::try_from(config)?.build())
+}

@@ -1,0 +1,237 @@
+//! A media node as the operator sees it: object, pod, lease, reservations and verdict together.
+
+use std::{sync::Arc, time::Duration};
+
+use callplane_crds::{MediaNode, condition, medianode::ServedRoom};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{
+    RoomKey,
+    account::Account,
+    liveness::{Contact, LeaseState, SeenLease},
+};
+
+/// Reason of `Ready=Unknown` on a node that the operator gave up.
+pub const NODE_LOST: &str = "NodeLost";
+
+/// How old a node's report may be to prove that the node is empty.
+pub const REPORT_VALID: Duration = Duration::from_secs(30);
+
+/// Everything known about one media node.
+#[derive(Clone, Debug, Default)]
+pub struct NodeEntry {
+    /// The MediaNode.
+    pub object: Option<Arc<MediaNode>>,
+    /// Its pod.
+    pub pod: PodSight,
+    /// Its lease.
+    pub lease: Option<SeenLease>,
+    /// The operator's verdict.
+    pub lost: Option<Lost>,
+    /// What is reserved on it.
+    pub account: Account,
+    /// When its last report arrived.
+    pub reported: Option<Duration>,
+    /// When it was first seen cordoned.
+    pub cordoned: Option<Duration>,
+}
+
+/// The operator's verdict that a node carries no calls any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// When it was given.
+    pub since: Duration,
+    /// Why.
+    pub cause: LossCause,
+    /// `renewTime` of the lease then: another one means that the node is back.
+    pub renewed: Option<jiff::Timestamp>,
+}
+
+/// Why a node is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LossCause {
+    /// Its pod ended, as the text says. It cannot come back.
+    PodEnded(String),
+    /// Its pod is gone. It cannot come back.
+    PodGone,
+    /// Its lease expired and it does not answer either.
+    Silent,
+}
+
+impl LossCause {
+    /// Whether the node can never serve again.
+    pub const fn is_final(&self) -> bool {
+        !matches!(self, Self::Silent)
+    }
+}
+
+impl std::fmt::Display for LossCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::PodEnded(how) => write!(f, "its pod ended: {how}"),
+            Self::PodGone => f.write_str("its pod is gone"),
+            Self::Silent => f.write_str("its lease expired and it answers no probe"),
+        }
+    }
+}
+
+/// A node's pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PodSight {
+    /// None was seen yet.
+    #[default]
+    Unseen,
+    /// It is there.
+    There {
+        /// `metadata.uid`.
+        uid: String,
+        /// All containers are ready.
+        ready: bool,
+        /// It was told to stop.
+        terminating: bool,
+    },
+    /// All of its containers ended, as the text says.
+    Ended(String),
+    /// It was there and was deleted.
+    Gone,
+}
+
+impl PodSight {
+    /// What `pod` is.
+    pub fn of(pod: &Pod) -> Self {
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or("Pending");
+        // A pod with restartPolicy Never serves nothing once its container has ended, whatever its phase still says.
+        let ended = status.and_then(|s| s.container_statuses.as_ref()).and_then(|containers| {
+            containers.iter().find_map(|c| {
+                let end = c.state.as_ref()?.terminated.as_ref()?;
+                let reason = end.reason.as_deref().unwrap_or("Unknown");
+                Some(format!("container {} ended with exit code {} ({reason})", c.name, end.exit_code))
+            })
+        });
+        match (ended, phase) {
+            (Some(how), _) => Self::Ended(how),
+            (None, "Failed" | "Succeeded") => {
+                let reason = status.and_then(|s| s.reason.clone().or_else(|| s.message.clone()));
+                Self::Ended(format!("pod {phase} ({})", reason.as_deref().unwrap_or("no reason given")))
+            }
+            _ => Self::There {
+                uid: pod.metadata.uid.clone().unwrap_or_default(),
+                ready: status
+                    .and_then(|s| s.conditions.as_ref())
+                    .is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True")),
+                terminating: pod.metadata.deletion_timestamp.is_some(),
+            },
+        }
+    }
+}
+
+/// Whether a node takes rooms, and if not, why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Standing {
+    /// It does.
+    Ready,
+    /// It says itself that it is not ready, or has not said anything yet.
+    NotReady,
+    /// Its lease was not renewed.
+    Silent,
+    /// It is cordoned.
+    Cordoned,
+    /// It is too busy.
+    Saturated,
+    /// It is being stopped.
+    Leaving,
+    /// It is lost.
+    Lost,
+}
+
+/// Whether a room can be where its route says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// The node is there as far as anyone can tell.
+    Serving,
+    /// The operator gave it up.
+    Lost,
+    /// There is no such MediaNode.
+    Gone,
+}
+
+impl NodeEntry {
+    /// Whether the operator made it, and so its pod is to be expected.
+    pub fn is_managed(&self) -> bool {
+        self.object.as_ref().is_some_and(|n| {
+            n.metadata.owner_references.as_ref().is_some_and(|o| o.iter().any(|o| o.kind == "MediaPool"))
+        })
+    }
+
+    /// Whether it ever reported.
+    pub fn has_reported(&self) -> bool {
+        self.object.as_ref().is_some_and(|n| n.status.as_ref().is_some_and(|s| s.reported_at.is_some()))
+    }
+
+    /// Whether its `Ready` condition says that it was given up.
+    pub fn is_marked_lost(&self) -> bool {
+        self.object.as_ref().and_then(|n| n.status.as_ref()).is_some_and(|s| {
+            s.conditions
+                .iter()
+                .any(|c| c.type_ == condition::node::READY && c.status == "Unknown" && c.reason == NODE_LOST)
+        })
+    }
+
+    /// Whether a room can be there.
+    pub fn life(&self) -> Life {
+        match &self.object {
+            None => Life::Gone,
+            Some(_) if self.lost.is_some() || self.is_marked_lost() => Life::Lost,
+            Some(_) => Life::Serving,
+        }
+    }
+
+    /// What its lease says.
+    pub fn lease_state(&self, contact: &Contact, now: Duration) -> LeaseState {
+        contact.judge(self.lease.as_ref(), now)
+    }
+
+    /// Whether it takes rooms.
+    pub fn standing(&self, contact: &Contact, now: Duration) -> Standing {
+        let Some(node) = &self.object else { return Standing::NotReady };
+        if self.life() != Life::Serving {
+            return Standing::Lost;
+        }
+        let conditions = node.status.as_ref().map_or(&[][..], |s| &s.conditions);
+        if node.metadata.deletion_timestamp.is_some() || matches!(self.pod, PodSight::There { terminating: true, .. }) {
+            return Standing::Leaving;
+        }
+        if !condition::is_true(conditions, condition::node::READY) {
+            return Standing::NotReady;
+        }
+        match self.lease_state(contact, now) {
+            LeaseState::Fresh(_) => {}
+            // While we hear nobody, every lease looks old. A room must not wait for that: the node serves it or a later route will.
+            LeaseState::Unheard(_) if !contact.is_current(now) => {}
+            _ => return Standing::Silent,
+        }
+        if node.spec.cordoned {
+            return Standing::Cordoned;
+        }
+        if condition::is_true(conditions, condition::node::SATURATED) {
+            return Standing::Saturated;
+        }
+        Standing::Ready
+    }
+
+    /// What it reported about `room`.
+    pub fn served(&self, room: &RoomKey) -> Option<&ServedRoom> {
+        let rooms = &self.object.as_ref()?.status.as_ref()?.rooms;
+        rooms.iter().find(|r| r.name == room.name && r.namespace == room.namespace)
+    }
+
+    /// Its own count of rooms and people, if it reported within [`REPORT_VALID`]: unknown is not zero.
+    pub fn fresh_counts(&self, now: Duration) -> Option<(usize, i64)> {
+        self.reported.filter(|at| now.saturating_sub(*at) <= REPORT_VALID)?;
+        let status = self.object.as_ref()?.status.as_ref()?;
+        let listed: i64 = status.rooms.iter().map(|r| i64::from(r.participants)).sum();
+        let load = status.load.as_ref()?;
+        Some((status.rooms.len().max(usize::try_from(load.rooms).unwrap_or(0)), listed.max(load.participants.into())))
+    }
+}

@@ -1,0 +1,128 @@
+//! The index: what follows from what the watches tell.
+
+use std::time::Duration;
+
+use callplane_crds::mediapool::Placement;
+
+use super::{
+    fixtures::*,
+    node::{Life, LossCause, Standing},
+    *,
+};
+
+fn standing(cluster: &Cluster, name: &str, seconds: u64) -> Standing {
+    cluster.node(name).unwrap().standing(&cluster.contact, at(seconds).mono)
+}
+
+#[test]
+fn an_older_version_never_replaces_a_newer_one() {
+    let mut cluster = cluster(&[("a", 10)], Placement::Packed);
+    cluster.apply_room(placed("r", 20, 4, "a"), at(0).mono);
+    let effects = cluster.apply_room(room("r", 10, 4), at(1).mono);
+    assert_eq!(effects, Effects::default());
+    assert!(cluster.room(&key("r")).unwrap().object.status.is_some());
+    assert_eq!(cluster.rooms_on("a").count(), 1);
+}
+
+#[test]
+fn a_room_that_is_gone_frees_its_place_and_wakes_who_waits() {
+    let mut cluster = cluster(&[("a", 1)], Placement::Packed);
+    cluster.apply_room(placed("r", 1, 4, "a"), at(0).mono);
+    cluster.apply_room(room("w", 2, 4), at(0).mono);
+    cluster.set_waiting(&key("w"), true);
+    assert_eq!(cluster.remove_room(&key("r"), Some("uid-of-another")), Effects::default(), "a successor is not its predecessor");
+    let effects = cluster.remove_room(&key("r"), Some("uid-of-r"));
+    assert_eq!(effects.rooms, [key("w")]);
+    assert_eq!(cluster.rooms_on("a").count(), 0);
+}
+
+#[test]
+fn an_answer_does_not_bring_back_what_was_deleted() {
+    let mut cluster = cluster(&[("a", 1)], Placement::Packed);
+    cluster.apply_room(room("r", 1, 4), at(0).mono);
+    cluster.remove_room(&key("r"), None);
+    cluster.answer_room(placed("r", 2, 4, "a"), at(0).mono);
+    assert!(cluster.room(&key("r")).is_none());
+    assert_eq!(cluster.rooms_on("a").count(), 0);
+}
+
+#[test]
+fn capacity_that_appears_in_any_way_wakes_who_waits() {
+    let waiting = || {
+        let mut cluster = cluster(&[("a", 1)], Placement::Packed);
+        cluster.apply_room(room("w", 2, 4), at(0).mono);
+        cluster.set_waiting(&key("w"), true);
+        cluster
+    };
+    let mut c = waiting();
+    let mut cordoned = node("a", 2, 1);
+    cordoned.spec.cordoned = true;
+    assert!(c.apply_node(cordoned, at(1).mono).rooms.is_empty(), "cordoned: less and not more");
+    assert_eq!(standing(&c, "a", 1), Standing::Cordoned);
+    assert_eq!(c.apply_node(node("a", 3, 1), at(2).mono).rooms, [key("w")], "uncordoned");
+
+    let mut c = waiting();
+    assert!(c.apply_node(node("b", 2, 1), at(1).mono).rooms.is_empty(), "ready but without a lease");
+    assert_eq!(standing(&c, "b", 1), Standing::Silent);
+    assert_eq!(c.apply_lease(&lease("b", 5, 1), at(1).mono).rooms, [key("w")], "its first lease");
+
+    let mut c = waiting();
+    c.apply_node(reporting(node("a", 2, 1), 2, 1, &[("x", 1, 3)]), at(1).mono);
+    assert_eq!(c.apply_node(reporting(node("a", 3, 1), 3, 2, &[]), at(2).mono).rooms, [key("x"), key("w")], "it reports less");
+}
+
+#[test]
+fn a_lost_node_sends_its_rooms_away_most_crowded_first() {
+    let mut cluster = cluster(&[("a", 10), ("b", 10)], Placement::Packed);
+    for name in ["few", "many", "none"] {
+        cluster.apply_room(placed(name, 1, 4, "a"), at(0).mono);
+    }
+    cluster.apply_node(reporting(node("a", 2, 10), 2, 1, &[("few", 1, 2), ("many", 1, 9), ("none", 1, 0)]), at(1).mono);
+    let effects = cluster.mark_lost("a", LossCause::PodGone, at(2).mono);
+    assert_eq!(effects.urgent, [key("many"), key("few"), key("none")]);
+    assert_eq!((cluster.node("a").unwrap().life(), standing(&cluster, "a", 2)), (Life::Lost, Standing::Lost));
+}
+
+#[test]
+fn a_silent_node_that_renews_is_back_and_a_dead_one_is_not() {
+    for (cause, back) in [(LossCause::Silent, true), (LossCause::PodGone, false)] {
+        let mut cluster = cluster(&[("a", 10)], Placement::Packed);
+        cluster.mark_lost("a", cause, at(20).mono);
+        cluster.apply_lease(&lease("a", 1000, 0), at(21).mono);
+        assert_eq!(standing(&cluster, "a", 21), Standing::Lost, "the old renewal proves nothing");
+        renew(&mut cluster, ["a"], 22);
+        assert_eq!(standing(&cluster, "a", 22) == Standing::Ready, back);
+    }
+}
+
+#[test]
+fn when_many_leases_expire_at_once_judgement_is_suspended_once() {
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let mut cluster = cluster(&names.map(|n| (n, 1)), Placement::Packed);
+    for t in 1..=9 {
+        canary(&mut cluster, t);
+    }
+    renew(&mut cluster, ["d", "e", "f"], 7);
+    assert_eq!(cluster.node("a").unwrap().lease_state(cluster.contact(), at(9).mono), liveness::LeaseState::Expired);
+    assert!(cluster.suspect_mass_expiry(at(9).mono), "half of them");
+    for t in 10..=21 {
+        canary(&mut cluster, t);
+        renew(&mut cluster, ["d", "e", "f"], t);
+        let state = cluster.node("a").unwrap().lease_state(cluster.contact(), at(t).mono);
+        let until = Duration::from_secs(20);
+        let expected = if t < 20 { liveness::LeaseState::Unheard(until) } else { liveness::LeaseState::Expired };
+        assert_eq!(state, expected, "at {t}");
+    }
+    assert!(!cluster.suspect_mass_expiry(at(21).mono), "they had their chance");
+}
+
+#[test]
+fn what_nothing_speaks_of_is_forgotten() {
+    let mut cluster = cluster(&[("a", 10)], Placement::Packed);
+    cluster.apply_room(placed("r", 1, 4, "a"), at(0).mono);
+    cluster.remove_pod("a");
+    assert_eq!(cluster.remove_node("a", None).urgent, [key("r")]);
+    assert!(cluster.node("a").is_some(), "a room is still there by its route");
+    cluster.remove_room(&key("r"), None);
+    assert!(cluster.node("a").is_none());
+}

@@ -1,0 +1,139 @@
+//! What the controllers share.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::{
+    api::Writer,
+    clock::Clock,
+    cluster::{Cluster, Effects, RoomKey},
+    events::Events,
+    metrics::Metrics,
+    pool::backoff::Crashes,
+    queue::{Lane, Queue},
+};
+
+/// What the controllers share.
+pub struct Context {
+    /// What is known. The lock is held for a decision and never across an await.
+    cluster: Mutex<Cluster>,
+    /// Rooms to look at.
+    pub rooms: Arc<Queue<RoomKey>>,
+    /// Nodes to look at.
+    pub nodes: Arc<Queue<String>>,
+    /// Pools to look at.
+    pub pools: Arc<Queue<String>>,
+    /// The way to the API server.
+    pub writer: Writer,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// What people are told.
+    pub events: Events,
+    /// Asks nodes whether they live.
+    pub probe: reqwest::Client,
+    /// Namespace of pools, nodes and pods.
+    pub namespace: String,
+    /// Image of media nodes whose pool names none.
+    pub media_node_image: String,
+    /// Crashes of each pool's pods, for its back-off.
+    pub crashes: Mutex<HashMap<String, Crashes>>,
+    leading: AtomicBool,
+}
+
+/// What a [`Context`] is made from.
+pub struct Parts {
+    /// The way to the API server.
+    pub writer: Writer,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// What people are told.
+    pub events: Events,
+    /// Asks nodes whether they live.
+    pub probe: reqwest::Client,
+    /// Namespace of pools, nodes and pods.
+    pub namespace: String,
+    /// Image of media nodes whose pool names none.
+    pub media_node_image: String,
+}
+
+impl Context {
+    /// A context that knows nothing yet.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            cluster: Mutex::new(Cluster::new(crate::leader::LEASE_NAME)),
+            rooms: Arc::default(),
+            nodes: Arc::default(),
+            pools: Arc::default(),
+            writer: parts.writer,
+            clock: parts.clock,
+            metrics: parts.metrics,
+            events: parts.events,
+            probe: parts.probe,
+            namespace: parts.namespace,
+            media_node_image: parts.media_node_image,
+            crashes: Mutex::default(),
+            leading: AtomicBool::new(false),
+        }
+    }
+
+    /// What is known.
+    pub fn cluster(&self) -> MutexGuard<'_, Cluster> {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues whoever is to look again. A follower's caches stay warm and its queues empty.
+    pub fn spread(&self, effects: Effects) {
+        if !self.leading.load(Ordering::Acquire) {
+            return;
+        }
+        for room in effects.urgent {
+            self.rooms.add(room, Lane::Urgent);
+        }
+        for room in effects.rooms {
+            self.rooms.add(room, Lane::Normal);
+        }
+        for node in effects.nodes {
+            self.nodes.add(node, Lane::Normal);
+        }
+        for pool in effects.pools {
+            self.pools.add(pool, Lane::Normal);
+        }
+    }
+
+    /// Starts to act: looks at everything.
+    pub fn lead(&self) {
+        self.leading.store(true, Ordering::Release);
+        let everything = self.cluster().everything();
+        self.spread(everything);
+    }
+
+    /// Stops acting.
+    pub fn follow(&self) {
+        self.leading.store(false, Ordering::Release);
+        self.rooms.clear();
+        self.nodes.clear();
+        self.pools.clear();
+        self.crashes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Waits until nothing is being worked on.
+    pub async fn quiet(&self) {
+        while self.rooms.running() + self.nodes.running() + self.pools.running() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Whether this replica acts.
+    pub fn leads(&self) -> bool {
+        self.leading.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,141 @@
+//! What can be counted. No object names in labels.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+/// Of a reconcile.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reconcile {
+    /// `room`, `node` or `pool`.
+    pub controller: &'static str,
+    /// `ok` or the reason of the error.
+    pub result: &'static str,
+}
+
+/// Of a write to the API server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Write {
+    /// Kind, with the subresource.
+    pub kind: &'static str,
+    /// `create`, `apply`, `patch`, `replace` or `delete`.
+    pub verb: &'static str,
+    /// `ok` or the reason of the error.
+    pub result: &'static str,
+}
+
+/// A single dimension.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Controller {
+    /// `room`, `node` or `pool`.
+    pub controller: &'static str,
+}
+
+/// A state that objects are counted by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct State {
+    /// The state.
+    pub state: String,
+}
+
+type Histograms = Family<Controller, Histogram, fn() -> Histogram>;
+
+/// All metrics of the operator.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Reconciles.
+    pub reconciles: Family<Reconcile, Counter>,
+    /// How long they took.
+    pub reconcile_seconds: Histograms,
+    /// Keys waiting.
+    pub queue_depth: Family<Controller, Gauge>,
+    /// Writes to the API server.
+    pub writes: Family<Write, Counter>,
+    /// Rooms by phase.
+    pub rooms: Family<State, Gauge>,
+    /// Rooms that wait for capacity.
+    pub rooms_waiting: Gauge,
+    /// From the first sight of a room to its written route.
+    pub placement_seconds: Histogram,
+    /// From the verdict on a node to the next route of each of its rooms.
+    pub reroute_seconds: Histogram,
+    /// 1 while this replica leads.
+    pub leader: Gauge,
+    /// Media nodes by standing.
+    pub nodes: Family<State, Gauge>,
+    /// Errors of watches.
+    pub watch_errors: Family<State, Counter>,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 15))
+}
+
+impl Metrics {
+    /// All metrics, registered.
+    pub fn new() -> Arc<Self> {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("callplane_operator"),
+            reconciles: Family::default(),
+            reconcile_seconds: Family::new_with_constructor(seconds),
+            queue_depth: Family::default(),
+            writes: Family::default(),
+            rooms: Family::default(),
+            rooms_waiting: Gauge::default(),
+            placement_seconds: seconds(),
+            reroute_seconds: seconds(),
+            leader: Gauge::default(),
+            nodes: Family::default(),
+            watch_errors: Family::default(),
+        };
+        let r = &mut metrics.registry;
+        r.register("reconciles", "Reconciles by controller and result", metrics.reconciles.clone());
+        r.register_with_unit("reconcile_duration", "Duration of reconciles", Unit::Seconds, metrics.reconcile_seconds.clone());
+        r.register("queue_depth", "Keys that wait for a worker", metrics.queue_depth.clone());
+        r.register("writes", "Writes to the API server by kind, verb and result", metrics.writes.clone());
+        r.register("rooms", "CallRooms by phase", metrics.rooms.clone());
+        r.register("rooms_waiting", "CallRooms that fit nowhere at present", metrics.rooms_waiting.clone());
+        r.register_with_unit(
+            "room_placement",
+            "From the first sight of a CallRoom to its written route",
+            Unit::Seconds,
+            metrics.placement_seconds.clone(),
+        );
+        r.register_with_unit(
+            "room_reroute",
+            "From the verdict on a lost node to the next route of each of its rooms",
+            Unit::Seconds,
+            metrics.reroute_seconds.clone(),
+        );
+        r.register("leader", "1 while this replica leads", metrics.leader.clone());
+        r.register("nodes", "MediaNodes by standing", metrics.nodes.clone());
+        r.register("watch_errors", "Errors of watches by kind", metrics.watch_errors.clone());
+        Arc::new(metrics)
+    }
+
+    /// Counts a reconcile.
+    pub fn reconciled(&self, controller: &'static str, result: &'static str, took: Duration) {
+        self.reconciles.get_or_create(&Reconcile { controller, result }).inc();
+        self.reconcile_seconds.get_or_create(&Controller { controller }).observe(took.as_secs_f64());
+    }
+
+    /// As text (OpenMetrics 1.0).
+    ///
+    /// # Errors
+    /// Never in practice: the target is a string.
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}

@@ -1,0 +1,8 @@
+//! Nodes: which are lost. Their rooms then get their next route elsewhere, most crowded first.
+
+pub mod act;
+pub mod decide;
+pub mod observe;
+pub mod report;
+
+pub use act::reconcile;

@@ -1,0 +1,248 @@
+//! What is decided about a pool, case by case, and the promises about scale-down.
+
+use std::{sync::Arc, time::Duration};
+
+use callplane_crds::{
+    MediaNode,
+    condition::is_true,
+    mediapool::{Placement, PortRange, Reachability, ReachabilityMode},
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt;
+use proptest::prelude::*;
+
+use super::{
+    backoff::Crashes,
+    decide::{CORDON_AGE, Hindrance, Plan, SILENT_KEPT, Step, decide},
+    objects, observe::{SURPLUS_ANNOTATION, World, observe},
+    pod, report,
+};
+use crate::cluster::{Cluster, fixtures::*, node::LossCause};
+
+/// The pool `p` of `cluster`, wanting so many.
+fn world(cluster: &mut Cluster, replicas: i32, seconds: u64) -> World {
+    let mut wanted = pool("p", replicas, Placement::Packed);
+    // The fixture's nodes have capacities of their own; following the pool's is another test's business.
+    if let Some((_, node)) = cluster.nodes().next() {
+        wanted.spec.capacity = node.object.as_ref().unwrap().spec.capacity.clone();
+    }
+    cluster.apply_pool(wanted);
+    observe(cluster, "p", Crashes::default(), at(seconds)).unwrap()
+}
+
+fn surplus(mut node: MediaNode, version: u64) -> MediaNode {
+    node.spec.cordoned = true;
+    node.annotations_mut().insert(SURPLUS_ANNOTATION.into(), "true".into());
+    node.metadata.resource_version = Some(version.to_string());
+    node
+}
+
+fn steps(world: &World, seconds: u64) -> Vec<Step> {
+    decide(world, at(seconds)).steps
+}
+
+#[test]
+fn missing_nodes_are_made_and_extra_ones_cordoned() {
+    let mut cluster = cluster(&[("a", 10), ("b", 10)], Placement::Packed);
+    assert_eq!(steps(&world(&mut cluster, 2, 0), 0), []);
+    assert_eq!(steps(&world(&mut cluster, 4, 0), 0), [Step::Create { ports: vec![] }, Step::Create { ports: vec![] }]);
+    cluster.apply_room(placed("r", 1, 4, "a"), at(0).mono);
+    assert_eq!(steps(&world(&mut cluster, 1, 0), 0), [Step::Cordon { node: "b".into() }]);
+}
+
+#[test]
+fn a_surplus_node_goes_only_when_it_is_long_cordoned_and_all_agree_that_it_is_empty() {
+    let after = |change: &dyn Fn(&mut Cluster), seconds| {
+        let mut cluster = cluster(&[("a", 10), ("b", 10)], Placement::Packed);
+        cluster.apply_node(surplus(node("b", 1, 10), 2), at(0).mono);
+        for t in (0..=seconds).step_by(4) {
+            renew(&mut cluster, ["a", "b"], t);
+        }
+        let report = reporting(surplus(node("b", 1, 10), 3), 3, seconds, &[]);
+        cluster.apply_node(report, at(seconds).mono);
+        change(&mut cluster);
+        steps(&world(&mut cluster, 1, seconds), seconds)
+    };
+    let age = CORDON_AGE.as_secs();
+    let gone = vec![Step::Remove { node: "b".into() }];
+    assert_eq!(after(&|_| (), age), gone);
+    assert_eq!(after(&|_| (), age - 1), [], "a former leader might still place a room there");
+    assert_eq!(after(&|c| drop(c.apply_room(placed("r", 9, 4, "b"), at(0).mono)), age), [], "a route names it");
+    let busy = |people| move |c: &mut Cluster| {
+        c.apply_node(reporting(surplus(node("b", 1, 10), 4), 4, age + 1, &[("x", 1, people)]), at(age).mono);
+    };
+    assert_eq!(after(&busy(2), age), [], "the node says that somebody is there");
+    assert_eq!(after(&busy(0), age), [], "or that it still has a room");
+
+    let mut cluster = cluster(&[("a", 10), ("b", 10)], Placement::Packed);
+    cluster.apply_node(surplus(node("b", 1, 10), 2), at(0).mono);
+    for t in (0..=100).step_by(4) {
+        renew(&mut cluster, ["a", "b"], t);
+    }
+    assert_eq!(steps(&world(&mut cluster, 1, 100), 100), [], "its last report is too old: unknown is not zero");
+}
+
+#[test]
+fn scaling_up_again_takes_back_what_was_surplus() {
+    let mut cluster = cluster(&[("a", 10), ("b", 10), ("c", 10)], Placement::Packed);
+    cluster.apply_node(surplus(node("b", 1, 10), 2), at(0).mono);
+    cluster.apply_node(surplus(node("c", 1, 10), 2), at(0).mono);
+    cluster.apply_room(placed("r", 9, 4, "c"), at(0).mono);
+    assert_eq!(steps(&world(&mut cluster, 2, 0), 0), [Step::Uncordon { node: "c".into() }]);
+    assert_eq!(
+        steps(&world(&mut cluster, 4, 0), 0),
+        [Step::Uncordon { node: "c".into() }, Step::Uncordon { node: "b".into() }, Step::Create { ports: vec![] }]
+    );
+}
+
+#[test]
+fn the_dead_are_buried_and_replaced() {
+    let mut cluster = cluster(&[("a", 10), ("b", 10)], Placement::Packed);
+    cluster.apply_pod(&ended_pod("a"));
+    let cause = LossCause::PodEnded("container media-node ended with exit code 137 (OOMKilled)".into());
+    let replaced = [Step::Bury { node: "a".into(), cause }, Step::Create { ports: vec![] }];
+    assert_eq!(steps(&world(&mut cluster, 2, 0), 0), replaced);
+
+    let mut cluster = crate::cluster::fixtures::cluster(&[("a", 10), ("b", 10)], Placement::Packed);
+    cluster.mark_lost("a", LossCause::Silent, at(20).mono);
+    let one_more = [Step::Create { ports: vec![] }];
+    assert_eq!(steps(&world(&mut cluster, 2, 20), 20), one_more, "replaced at once, and kept for a while");
+    let late = 20 + SILENT_KEPT.as_secs();
+    let buried = Step::Bury { node: "a".into(), cause: LossCause::Silent };
+    assert_eq!(steps(&world(&mut cluster, 1, late), late), [buried]);
+}
+
+#[test]
+fn a_node_without_a_pod_gets_one_and_one_that_nobody_made_is_left_alone() {
+    let mut cluster = cluster(&[("a", 10)], Placement::Packed);
+    let mut blank = node("b", 1, 10);
+    blank.status = None;
+    cluster.apply_node(blank, at(0).mono);
+    let mut foreign = node("f", 1, 10);
+    foreign.metadata.owner_references = None;
+    cluster.apply_node(foreign, at(0).mono);
+    assert_eq!(steps(&world(&mut cluster, 2, 0), 0), [Step::CreatePod { node: "b".into() }]);
+    assert_eq!(steps(&world(&mut cluster, 1, 0), 0), [Step::CreatePod { node: "b".into() }, Step::Cordon { node: "b".into() }]);
+}
+
+#[test]
+fn crashes_and_missing_ports_are_said() {
+    let mut cluster = cluster(&[], Placement::Packed);
+    let mut world = world(&mut cluster, 3, 100);
+    world.crashes = Crashes { count: 4, last: Duration::from_secs(90), what: "p-x: exit code 1".into() };
+    let plan = decide(&world, at(100));
+    let until = Duration::from_secs(130);
+    assert_eq!(plan, Plan { steps: vec![], hindrance: Some(Hindrance::Crashes(until)), again: Some(Duration::from_secs(30)) });
+    let status = report::status(&world, &plan, at(100));
+    assert_eq!((status.conditions[0].reason.as_str(), status.conditions[1].reason.as_str()), ("PodsCrash", "PodsCrash"));
+    assert!(status.conditions[0].message.contains("4 crashes in a row, the last: p-x: exit code 1"), "{status:?}");
+
+    world.crashes = Crashes::default();
+    let pool = Arc::make_mut(&mut world.pool);
+    pool.spec.template.workers = Some(2);
+    pool.spec.reachability = Reachability {
+        mode: ReachabilityMode::HostPort,
+        ports: Some(PortRange { from: 20_000, to: 20_004 }),
+        announce: None,
+    };
+    let plan = decide(&world, at(100));
+    assert_eq!(plan.steps, [Step::Create { ports: vec![20_000, 20_001] }, Step::Create { ports: vec![20_002, 20_003] }]);
+    assert_eq!(plan.hindrance, Some(Hindrance::NoPorts));
+    assert_eq!(report::status(&world, &plan, at(100)).conditions[1].reason, "NoPorts");
+}
+
+#[test]
+fn a_settled_pool_says_so_and_says_it_once() {
+    let mut cluster = cluster(&[("a", 10), ("b", 10)], Placement::Packed);
+    cluster.apply_room(placed("r", 1, 4, "a"), at(0).mono);
+    let mut world = world(&mut cluster, 2, 0);
+    let status = report::status(&world, &decide(&world, at(0)), at(0));
+    assert_eq!((status.replicas, status.ready_replicas, status.cordoned_replicas, status.utilization_percent), (2, 2, 0, 5));
+    assert!(is_true(&status.conditions, "Available") && !is_true(&status.conditions, "Progressing"));
+    assert_eq!(status.selector.as_deref(), Some("callplane.io/pool=p"));
+    Arc::make_mut(&mut world.pool).status = Some(status.clone());
+    assert_eq!(report::status(&world, &decide(&world, at(50)), at(50)), status);
+}
+
+#[test]
+fn a_pod_is_restricted_owned_and_knows_its_port() {
+    let mut pool = pool("p", 1, Placement::Packed);
+    pool.spec.template.workers = Some(2);
+    pool.spec.reachability.mode = ReachabilityMode::HostPort;
+    let node = objects::node(&pool, "p-abcde", "hash", vec![20_000, 20_001]);
+    assert_eq!(node.metadata.owner_references.as_ref().unwrap()[0].kind, "MediaPool");
+    let pod = pod::pod(&node, &pool.spec, "default-image");
+    assert_eq!((pod.name_any().as_str(), pod.owner_references()[0].kind.as_str()), ("p-abcde", "MediaNode"));
+    assert_eq!(pod.annotations()["cluster-autoscaler.kubernetes.io/safe-to-evict"], "false");
+    let spec = pod.spec.unwrap();
+    assert_eq!((spec.restart_policy.as_deref(), spec.termination_grace_period_seconds), (Some("Never"), Some(3630)));
+    let container = &spec.containers[0];
+    assert_eq!(
+        container.args.as_ref().unwrap().as_slice(),
+        ["--rtc-listen=0.0.0.0:40000", "--workers=2", "--announce=$(HOST_IP):20000", "--drain-timeout=3600s"]
+    );
+    let udp: Vec<_> = container.ports.iter().flatten().filter(|p| p.protocol.as_deref() == Some("UDP")).collect();
+    assert_eq!(udp.iter().map(|p| (p.container_port, p.host_port)).collect::<Vec<_>>(), [(40_000, Some(20_000)), (40_001, Some(20_001))]);
+    let security = container.security_context.as_ref().unwrap();
+    assert_eq!((security.allow_privilege_escalation, security.read_only_root_filesystem), (Some(false), Some(true)));
+    assert_eq!(objects::budget(&pool).spec.unwrap().min_available, Some(IntOrString::Int(objects::ALL_PODS)));
+}
+
+#[test]
+fn the_template_hash_changes_with_the_template_and_with_nothing_else() {
+    let pool = pool("p", 1, Placement::Packed);
+    let hash = pod::template_hash(&pool.spec);
+    let mut other = pool.spec.clone();
+    other.replicas = 7;
+    assert_eq!(pod::template_hash(&other), hash);
+    other.template.image = Some("newer".into());
+    assert_ne!(pod::template_hash(&other), hash);
+}
+
+use crate::cluster::fixtures::cluster;
+
+proptest! {
+    /// Whatever the nodes look like: none goes that has a room, a person, or an unknown; and never more than are too many.
+    #[test]
+    fn scale_down_never_takes_a_node_with_a_call(
+        nodes in prop::collection::vec((prop::bool::ANY, 0usize..3, 0i32..3, prop::bool::ANY, 0u64..60), 1..8),
+        replicas in 0i32..8,
+    ) {
+        let names: Vec<String> = (0..nodes.len()).map(|i| format!("n{i}")).collect();
+        let mut cluster = cluster(&names.iter().map(|n| (n.as_str(), 10)).collect::<Vec<_>>(), Placement::Packed);
+        for t in (0..=60).step_by(4) {
+            renew(&mut cluster, names.iter().map(String::as_str), t);
+        }
+        for (name, (is_surplus, rooms, people, blank, reported)) in names.iter().zip(&nodes) {
+            let mut node = if *is_surplus { surplus(node(name, 2, 10), 2) } else { node(name, 2, 10) };
+            cluster.apply_node(node.clone(), at(0).mono);
+            let listed: Vec<(&str, i64, i32)> = if *people > 0 { vec![("x", 1, *people)] } else { vec![] };
+            node = if *blank { MediaNode { status: None, ..node } } else { reporting(node, 3, *reported + 1, &listed) };
+            node.metadata.resource_version = Some("3".into());
+            cluster.apply_node(node, at(*reported).mono);
+            for r in 0..*rooms {
+                cluster.apply_room(placed(&format!("{name}-{r}"), 1, 4, name), at(0).mono);
+            }
+        }
+        let world = world(&mut cluster, replicas, 60);
+        let plan = decide(&world, at(60));
+        for step in &plan.steps {
+            if let Step::Remove { node } = step {
+                let seen = world.nodes.iter().find(|n| n.name == *node).unwrap();
+                let (is_surplus, rooms, people, blank, reported) = nodes[names.iter().position(|n| n == node).unwrap()];
+                prop_assert!(is_surplus && rooms == 0, "{seen:?}");
+                prop_assert!(blank || (people == 0 && reported >= 30), "{seen:?}");
+            }
+            prop_assert!(!matches!(step, Step::Bury { .. }), "none of them is dead");
+        }
+        let count = |of: fn(&Step) -> bool| i32::try_from(plan.steps.iter().filter(|s| of(s)).count()).unwrap();
+        let active = i32::try_from(nodes.iter().filter(|n| !n.0).count()).unwrap();
+        let (cordons, back, made) = (
+            count(|s| matches!(s, Step::Cordon { .. })),
+            count(|s| matches!(s, Step::Uncordon { .. })),
+            count(|s| matches!(s, Step::Create { .. })),
+        );
+        prop_assert!(cordons <= (active - replicas).max(0));
+        prop_assert_eq!(back + made, (replicas - active).max(0));
+    }
+}

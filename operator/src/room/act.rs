@@ -1,0 +1,148 @@
+//! Does for a room what was decided.
+
+use std::{sync::Arc, time::Duration};
+
+use callplane_crds::{CallRoom, CallRoomStatus, names::ROOM_MANAGER};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+use serde::Serialize;
+
+use super::{
+    decide::{Plan, decide},
+    observe::observe,
+    report::report,
+};
+use crate::{
+    api::WriteError,
+    clock::Now,
+    cluster::RoomKey,
+    context::Context,
+    queue::Next,
+    watch::prune_room,
+};
+
+/// Every room is looked at again after about this time even if nothing seems to have changed.
+const RESYNC: Duration = Duration::from_secs(600);
+/// Every waiting room is tried again after about this time even if no capacity seems to have appeared.
+const WAITING_RESYNC: Duration = Duration::from_secs(60);
+
+/// A room's status as it is applied.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusApply<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Basis<'a>,
+    status: &'a CallRoomStatus,
+}
+
+/// The very object that a decision was based on. The API server refuses the write if it has changed: two
+/// leaders with different caches can never both set the same epoch.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Basis<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    uid: Option<&'a str>,
+    resource_version: Option<&'a str>,
+}
+
+/// Looks at one room and does what it needs.
+pub async fn reconcile(key: RoomKey, ctx: Arc<Context>) -> Next {
+    let started = ctx.clock.now();
+    // Deciding and reserving is one step under the lock: one picker, many writers.
+    let (room, plan) = {
+        let mut cluster = ctx.cluster();
+        let Some(room) = cluster.room(&key).map(|r| Arc::clone(&r.object)) else { return Next::Rest };
+        let Some(world) = observe(&cluster, &key, started) else { return Next::Rest };
+        let plan = decide(&world, started);
+        let stale = world.assumed.map(|a| a.epoch).filter(|_| plan.assume.is_none() && plan.status.is_some());
+        let mut effects = cluster.set_waiting(&key, plan.waits);
+        if let Some(assumed) = &plan.assume {
+            cluster.assume(&key, assumed.clone());
+        } else if let Some(epoch) = stale {
+            effects.merge(cluster.refute(&key, epoch));
+        }
+        drop(cluster);
+        ctx.spread(effects);
+        (room, plan)
+    };
+    let result = act(&key, &room, &plan, &ctx).await;
+    let now = ctx.clock.now();
+    let word = result.as_ref().map_or_else(WriteError::reason, |()| "ok");
+    ctx.metrics.reconciled("room", word, now.mono.saturating_sub(started.mono));
+    report(&key, &room, &plan, result.as_ref().err(), now, &ctx);
+    match result {
+        Ok(()) => Next::After(rest(&key, &plan)),
+        Err(WriteError::NotLeader) => Next::Rest,
+        Err(WriteError::Refused { .. }) => Next::Retry,
+        Err(_) => Next::RetrySoon,
+    }
+}
+
+async fn act(key: &RoomKey, room: &CallRoom, plan: &Plan, ctx: &Context) -> Result<(), WriteError> {
+    let api: Api<CallRoom> = Api::namespaced(ctx.writer.client.clone(), &key.namespace);
+    if plan.delete {
+        let only_this = Preconditions { uid: room.metadata.uid.clone(), resource_version: None };
+        let parameters = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
+        return match ctx.writer.write("CallRoom", "delete", api.delete(&key.name, &parameters)).await {
+            Ok(_) | Err(WriteError::Gone { .. }) => Ok(()),
+            Err(error) => Err(error),
+        };
+    }
+    let Some(status) = &plan.status else { return Ok(()) };
+    let body = StatusApply {
+        api_version: "callplane.io/v1alpha1",
+        kind: "CallRoom",
+        metadata: Basis {
+            name: &key.name,
+            namespace: &key.namespace,
+            uid: room.metadata.uid.as_deref(),
+            resource_version: room.metadata.resource_version.as_deref(),
+        },
+        status,
+    };
+    let parameters = PatchParams::apply(ROOM_MANAGER).force();
+    let patch = Patch::Apply(&body);
+    let written = ctx.writer.write("CallRoom/status", "apply", api.patch_status(&key.name, &parameters, &patch)).await;
+    let effects = {
+        let mut cluster = ctx.cluster();
+        let now: Now = ctx.clock.now();
+        match &written {
+            Ok(_) => cluster.wrote_room(key, now.mono),
+            // Otherwise the route may have been written: it stays assumed until the cache tells.
+            Err(error) if error.is_final() => {
+                if let Some(assumed) = &plan.assume {
+                    let freed = cluster.refute(key, assumed.epoch);
+                    drop(cluster);
+                    ctx.spread(freed);
+                }
+                return written.map(|_| ());
+            }
+            Err(_) => {}
+        }
+        match written {
+            Ok(mut answer) => {
+                prune_room(&mut answer);
+                cluster.answer_room(answer, now.mono)
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    // This very room was just brought up to date; only what follows from it for others is news.
+    ctx.spread(crate::cluster::Effects {
+        rooms: effects.rooms.into_iter().filter(|other| other != key).collect(),
+        ..effects
+    });
+    Ok(())
+}
+
+/// When to look at a room again, spread by its name so that not all come at once.
+fn rest(key: &RoomKey, plan: &Plan) -> Duration {
+    let base = if plan.waits { WAITING_RESYNC } else { RESYNC };
+    let spread = key.name.bytes().fold(0u32, |h, b| h.wrapping_mul(31).wrapping_add(b.into())) % 1000;
+    let resync = base + base * spread / 4000;
+    plan.again.map_or(resync, |again| again.min(resync))
+}

@@ -1,0 +1,230 @@
+//! What is decided about a room, case by case.
+
+use std::time::Duration;
+
+use callplane_crds::{
+    CallRoom, MediaNode,
+    callroom::Phase,
+    condition::{is_true, room as types},
+    mediapool::Placement,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, Time};
+
+use super::{
+    decide::{Plan, Verdict, decide},
+    observe::observe,
+};
+use crate::cluster::{Assumed, Cluster, fixtures::*, node::LossCause};
+
+fn look(cluster: &Cluster, name: &str, seconds: u64) -> Plan {
+    decide(&observe(cluster, &key(name), at(seconds)).unwrap(), at(seconds))
+}
+
+fn with_room(nodes: &[(&str, i32)], room: CallRoom) -> Cluster {
+    let mut cluster = cluster(nodes, Placement::Packed);
+    cluster.apply_room(room, at(0).mono);
+    cluster
+}
+
+fn cordoned(mut node: MediaNode) -> MediaNode {
+    node.spec.cordoned = true;
+    node
+}
+
+fn reason(plan: &Plan, type_: &str) -> String {
+    let status = plan.status.as_ref().expect("a status is written");
+    status.conditions.iter().find(|c| c.type_ == type_).map(|c| c.reason.clone()).unwrap_or_default()
+}
+
+#[test]
+fn one_write_makes_a_room_ready() {
+    let plan = look(&with_room(&[("a", 10)], room("r", 1, 50)), "r", 3);
+    assert_eq!(plan.verdict, Verdict::Placed { node: "a".into() });
+    assert_eq!(plan.assume, Some(Assumed { epoch: 1, node: "a".into() }));
+    let status = plan.status.unwrap();
+    assert_eq!(status.route, Some(route(1, "a", 3)));
+    assert_eq!((status.phase, status.participants, status.started_at), (Some(Phase::Ready), Some(0), Some(Time(wall(3)))));
+    assert!(is_true(&status.conditions, types::PLACED) && is_true(&status.conditions, types::READY));
+}
+
+#[test]
+fn a_ready_room_costs_nothing_more() {
+    let cluster = with_room(&[("a", 10)], placed("r", 1, 4, "a"));
+    let plan = look(&cluster, "r", 100);
+    assert_eq!((plan.status, plan.again, plan.verdict), (None, None, Verdict::Unchanged));
+}
+
+#[test]
+fn a_room_that_fits_nowhere_says_why() {
+    let selects = |key: &str, operator: &str| LabelSelector {
+        match_expressions: Some(vec![LabelSelectorRequirement { key: key.into(), operator: operator.into(), values: None }]),
+        match_labels: None,
+    };
+    let mut wants_pool = room("r", 1, 4);
+    wants_pool.spec.pool = Some("other".into());
+    let mut selects_pool = room("r", 1, 4);
+    selects_pool.spec.pool_selector = Some(selects("gpu", "Exists"));
+    let mut wants_region = room("r", 1, 4);
+    wants_region.spec.region = Some("eu".into());
+    let unready = |cluster: &mut Cluster| {
+        let mut node = node("a", 2, 10);
+        node.status = None;
+        cluster.apply_node(node, at(1).mono);
+    };
+    let cases: Vec<(CallRoom, &dyn Fn(&mut Cluster), &str, &str)> = vec![
+        (wants_pool, &|_| (), "NoPoolMatches", "looked at 1: 1 of another pool;"),
+        (selects_pool, &|_| (), "NoPoolMatches", "looked at 1: 1 of another pool;"),
+        (wants_region, &|_| (), "RegionUnavailable", "looked at 1: 1 in another region;"),
+        (room("r", 1, 4), &unready, "NoReadyNode", "looked at 1: 1 not ready;"),
+        (room("r", 1, 4), &|c| drop(c.remove_node("a", None)), "NoReadyNode", "looked at 0;"),
+        (room("r", 1, 4), &|c| drop(c.apply_node(cordoned(node("a", 2, 10)), at(1).mono)), "NoCapacity", "1 cordoned;"),
+        (room("r", 1, 4), &|c| drop(c.apply_node(node("a", 2, 0), at(1).mono)), "NoCapacity", "looked at 1: 1 full;"),
+        (room("r", 1, 4), &|c| drop(c.mark_lost("a", LossCause::PodGone, at(1).mono)), "NoReadyNode", "1 not ready;"),
+    ];
+    for (room, change, expected, words) in cases {
+        let mut cluster = with_room(&[("a", 10)], room);
+        change(&mut cluster);
+        let plan = look(&cluster, "r", 2);
+        assert_eq!((reason(&plan, types::PLACED).as_str(), plan.waits), (expected, true));
+        let status = plan.status.unwrap();
+        assert!(status.conditions[0].message.contains(words), "{}", status.conditions[0].message);
+        assert_eq!((status.phase, status.route, status.started_at), (Some(Phase::Pending), None, None));
+        // Said once, it is not said again.
+        let mut said = cluster.room(&key("r")).unwrap().object.as_ref().clone();
+        said.status = Some(look(&cluster, "r", 2).status.unwrap());
+        said.metadata.resource_version = Some("9".into());
+        cluster.apply_room(said, at(3).mono);
+        let again = look(&cluster, "r", 50);
+        assert_eq!((again.status, again.waits), (None, true));
+    }
+}
+
+#[test]
+fn a_lost_node_is_followed_by_the_next_epoch() {
+    let mut cluster = with_room(&[("a", 10), ("b", 10)], placed("r", 1, 4, "a"));
+    cluster.mark_lost("a", LossCause::Silent, at(5).mono);
+    let plan = look(&cluster, "r", 5);
+    assert_eq!(plan.verdict, Verdict::Rerouted { from: "a".into(), to: "b".into() });
+    let status = plan.status.unwrap();
+    let next = status.route.unwrap();
+    assert_eq!((next.epoch, next.node.as_str(), next.reason.as_str()), (2, "b", "NodeLost"));
+    assert_eq!(status.previous_route, None, "nobody is on a dead node");
+    assert_eq!(status.started_at, Some(Time(wall(0))), "the call goes on");
+}
+
+#[test]
+fn a_lost_node_without_another_keeps_the_epoch() {
+    let mut cluster = with_room(&[("a", 10)], placed("r", 1, 4, "a"));
+    cluster.mark_lost("a", LossCause::Silent, at(5).mono);
+    let plan = look(&cluster, "r", 5);
+    assert_eq!(reason(&plan, types::PLACED), "NoReadyNode");
+    let status = plan.status.unwrap();
+    assert_eq!((status.route.clone(), status.phase), (Some(route(1, "a", 0)), Some(Phase::Pending)));
+    let mut room = placed("r", 2, 4, "a");
+    room.status = Some(status);
+    cluster.apply_room(room, at(6).mono);
+    // It comes back: the room is where it was.
+    canary(&mut cluster, 7);
+    renew(&mut cluster, ["a"], 7);
+    let status = look(&cluster, "r", 7).status.unwrap();
+    assert_eq!((status.route, status.phase), (Some(route(1, "a", 0)), Some(Phase::Ready)));
+}
+
+#[test]
+fn a_node_that_is_only_not_ready_keeps_its_rooms() {
+    let mut cluster = with_room(&[("a", 10), ("b", 10)], placed("r", 1, 4, "a"));
+    let mut node = cordoned(node("a", 2, 10));
+    node.status.as_mut().unwrap().conditions.clear();
+    cluster.apply_node(node, at(1).mono);
+    assert_eq!(look(&cluster, "r", 300).status, None, "its lease is old as well, but nobody said that it is lost");
+}
+
+#[test]
+fn a_call_ends_as_it_was_told_to() {
+    let ending = |change: &dyn Fn(&mut CallRoom)| {
+        let mut room = placed("r", 1, 4, "a");
+        change(&mut room);
+        with_room(&[("a", 10)], room)
+    };
+    let by_spec = ending(&|r| r.spec.ended = true);
+    let by_time = ending(&|r| r.spec.lifetime.max_duration_seconds = Some(60));
+    assert_eq!(look(&by_time, "r", 59).again, Some(Duration::from_secs(1)));
+    for (cluster, now, expected) in [(by_spec, 1, "EndedBySpec"), (by_time, 60, "MaxDuration")] {
+        let plan = look(&cluster, "r", now);
+        assert_eq!(plan.verdict, Verdict::Ended(expected));
+        assert_eq!(reason(&plan, types::ENDED), expected);
+        let status = plan.status.unwrap();
+        assert_eq!((status.phase, status.route, status.participants), (Some(Phase::Ended), None, Some(0)));
+        assert_eq!(status.ended_at, Some(Time(wall(now))));
+        assert!(!is_true(&status.conditions, types::READY) && is_true(&status.conditions, types::ENDED));
+    }
+}
+
+#[test]
+fn an_empty_call_ends_only_when_its_node_attests_the_emptiness() {
+    let mut room = placed("r", 1, 4, "a");
+    room.spec.lifetime.empty_timeout_seconds = Some(30);
+    let mut cluster = with_room(&[("a", 10)], room);
+    assert_eq!(look(&cluster, "r", 1000).verdict, Verdict::Unchanged, "unknown is not zero");
+    cluster.apply_node(reporting(node("a", 2, 10), 2, 20, &[("r", 1, 0)]), at(20).mono);
+    assert_eq!(look(&cluster, "r", 25).again, Some(Duration::from_secs(5)));
+    assert_eq!(look(&cluster, "r", 31).verdict, Verdict::Unchanged, "somebody may have joined since the report");
+    cluster.apply_node(reporting(node("a", 3, 10), 3, 31, &[("r", 1, 0)]), at(31).mono);
+    assert_eq!(look(&cluster, "r", 31).verdict, Verdict::Ended("EmptyTimeout"));
+    cluster.apply_node(reporting(node("a", 4, 10), 4, 31, &[("r", 2, 0)]), at(31).mono);
+    assert_eq!(look(&cluster, "r", 31).verdict, Verdict::Unchanged, "a report about another epoch is about another call");
+}
+
+#[test]
+fn an_ended_call_goes_after_its_time() {
+    let mut room = placed("r", 1, 4, "a");
+    room.spec.ended = true;
+    room.spec.lifetime.ttl_seconds_after_ended = Some(10);
+    let mut cluster = with_room(&[("a", 10)], room.clone());
+    room.status = look(&cluster, "r", 5).status;
+    room.metadata.resource_version = Some("2".into());
+    cluster.apply_room(room, at(5).mono);
+    assert_eq!(look(&cluster, "r", 14).again, Some(Duration::from_secs(1)));
+    let plan = look(&cluster, "r", 15);
+    assert!(plan.delete && plan.status.is_none());
+    assert_eq!(cluster.rooms_on("a").count(), 0, "its place is free at once");
+}
+
+#[test]
+fn people_are_counted_at_once_and_then_not_too_often() {
+    let mut cluster = with_room(&[("a", 10)], placed("r", 1, 4, "a"));
+    let report = |cluster: &mut Cluster, version, people| {
+        cluster.apply_node(reporting(node("a", version, 10), version, 1, &[("r", 1, people)]), at(1).mono)
+    };
+    assert_eq!(report(&mut cluster, 2, 3).rooms, [key("r")]);
+    assert!(report(&mut cluster, 3, 3).rooms.is_empty(), "nothing new about the room");
+    assert_eq!(look(&cluster, "r", 1).status.unwrap().participants, Some(3));
+    cluster.wrote_room(&key("r"), at(1).mono);
+    report(&mut cluster, 4, 4);
+    let early = look(&cluster, "r", 4);
+    assert_eq!((early.status, early.again), (None, Some(Duration::from_secs(2))));
+    assert_eq!(look(&cluster, "r", 6).status.unwrap().participants, Some(4));
+}
+
+#[test]
+fn an_old_route_is_kept_until_nobody_is_on_it() {
+    let mut room = placed("r", 1, 4, "b");
+    let status = room.status.as_mut().unwrap();
+    status.route = Some(route(2, "b", 10));
+    status.previous_route = Some(route(1, "a", 0));
+    let fresh = || with_room(&[("a", 10), ("b", 10)], room.clone());
+    let kept = |cluster: &Cluster, seconds| match look(cluster, "r", seconds).status {
+        Some(status) => status.previous_route.is_some(),
+        None => true,
+    };
+    let mut cluster = fresh();
+    assert!(kept(&cluster, 12), "its node has not spoken since");
+    cluster.apply_node(reporting(node("a", 2, 10), 2, 11, &[("r", 1, 2)]), at(11).mono);
+    assert!(kept(&cluster, 39), "somebody is there");
+    assert!(!kept(&cluster, 40), "but not for ever");
+    cluster.apply_node(reporting(node("a", 3, 10), 3, 15, &[("r", 1, 0)]), at(15).mono);
+    assert!(!kept(&cluster, 15), "everybody left");
+    let mut cluster = fresh();
+    cluster.mark_lost("a", LossCause::PodGone, at(11).mono);
+    assert!(!kept(&cluster, 11), "its node died");
+}

@@ -1,0 +1,19 @@
+//! Rooms: which node carries each, and when it is over.
+
+pub mod act;
+pub mod decide;
+pub mod observe;
+pub mod place;
+pub mod report;
+mod routes;
+
+pub use act::reconcile;
+
+#[cfg(test)]
+mod api_tests;
+
+#[cfg(test)]
+mod decide_tests;
+
+#[cfg(test)]
+mod promise_tests;

@@ -1,0 +1,113 @@
+//! What a decision about one room looks at.
+
+use callplane_crds::{CallRoom, load::Demand, mediapool::Placement, medianode::ServedRoom};
+use jiff::Timestamp;
+
+use super::{
+    place::{Candidate, Request},
+    routes,
+};
+use crate::{
+    clock::Now,
+    cluster::{
+        Assumed, Cluster, RoomKey,
+        node::{Life, NodeEntry},
+    },
+};
+use std::time::Duration;
+
+/// One room and what bears on it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct World<'a> {
+    /// The room.
+    pub room: &'a CallRoom,
+    /// The node that its route names.
+    pub route: Option<Sight<'a>>,
+    /// The node that its previous route names.
+    pub previous: Option<Sight<'a>>,
+    /// A route that is on its way.
+    pub assumed: Option<&'a Assumed>,
+    /// When its status was last written.
+    pub written: Option<Duration>,
+    /// Pools that it may be in. Counted only when it needs a node.
+    pub allowed_pools: u32,
+    /// Nodes that it might go to. Listed only when it needs one.
+    pub candidates: Vec<Candidate<'a>>,
+}
+
+/// A node as it looks from a room.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sight<'a> {
+    /// Whether the room can be there.
+    pub life: Life,
+    /// What the node reported about the room.
+    pub served: Option<&'a ServedRoom>,
+    /// When the node reported, by the node's clock.
+    pub reported_at: Option<Timestamp>,
+}
+
+/// Looks at the room `key`; `None` when there is none.
+pub fn observe<'a>(cluster: &'a Cluster, key: &RoomKey, now: Now) -> Option<World<'a>> {
+    let entry = cluster.room(key)?;
+    let room = &*entry.object;
+    let status = room.status.as_ref();
+    let sight = |node: Option<&str>| node.map(|name| look(cluster.node(name), key));
+    let mut world = World {
+        room,
+        route: sight(status.and_then(|s| s.route.as_ref()).map(|r| r.node.as_str())),
+        previous: sight(status.and_then(|s| s.previous_route.as_ref()).map(|r| r.node.as_str())),
+        assumed: entry.assumed.as_ref(),
+        written: entry.written,
+        allowed_pools: 0,
+        candidates: Vec::new(),
+    };
+    if routes::needs_node(&world) {
+        let request = request(room);
+        world.allowed_pools = u32::try_from(
+            cluster.pools().filter(|(name, p)| request.allows_pool(name, p.object.metadata.labels.as_ref())).count(),
+        )
+        .unwrap_or(u32::MAX);
+        world.candidates = cluster.nodes().filter_map(|(name, n)| candidate(cluster, name, n, now)).collect();
+    }
+    Some(world)
+}
+
+/// What `room` asks for.
+pub fn request(room: &CallRoom) -> Request<'_> {
+    Request {
+        pool: room.spec.pool.as_deref(),
+        selector: room.spec.pool_selector.as_ref(),
+        region: room.spec.region.as_deref(),
+        demand: Demand::of_room(room.spec.max_participants),
+    }
+}
+
+fn look<'a>(node: Option<&'a NodeEntry>, key: &RoomKey) -> Sight<'a> {
+    let Some(node) = node else { return Sight { life: Life::Gone, served: None, reported_at: None } };
+    let status = node.object.as_ref().and_then(|n| n.status.as_ref());
+    Sight {
+        life: node.life(),
+        served: node.served(key),
+        reported_at: status.and_then(|s| s.reported_at.as_ref()).map(|t| t.0),
+    }
+}
+
+fn candidate<'a>(cluster: &'a Cluster, name: &'a str, node: &'a NodeEntry, now: Now) -> Option<Candidate<'a>> {
+    let object = node.object.as_deref()?;
+    let pool = cluster.pool(&object.spec.pool);
+    let load = object.status.as_ref().and_then(|s| s.load.as_ref());
+    Some(Candidate {
+        name,
+        pool: &object.spec.pool,
+        pool_labels: pool.and_then(|p| p.object.metadata.labels.as_ref()),
+        region: object.spec.region.as_deref(),
+        placement: pool.map_or(Placement::Packed, |p| p.object.spec.placement),
+        is_newest: pool.is_none_or(|p| p.template_hash == object.spec.template_hash),
+        standing: node.standing(cluster.contact(), now.mono),
+        capacity: object.spec.capacity.clone(),
+        committed: node.account.committed(),
+        cpu_per_mille: load
+            .filter(|l| l.cpu_limit_millis > 0)
+            .map_or(0, |l| i64::from(l.cpu_millis) * 1000 / i64::from(l.cpu_limit_millis)),
+    })
+}

@@ -1,0 +1,166 @@
+//! Wires the operator together and runs it until it is told to stop.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{sync::watch as channel, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{self, Admin},
+    api::{Writer, request_client, watch_client},
+    clock::Clock,
+    config::Run,
+    context::{Context, Parts},
+    events::Events,
+    keys,
+    leader::{Claim, Election, Leading},
+    metrics::Metrics,
+    node, pool, queue, room, watch,
+};
+
+/// Nodes judged at the same time: all of a large fleet's may fall silent at once.
+const NODE_CONCURRENCY: usize = 32;
+/// Pools handled at the same time.
+const POOL_CONCURRENCY: usize = 4;
+/// How long writes in flight may take when the process ends.
+const FINISH_WITHIN: Duration = Duration::from_secs(3);
+/// How soon the join keys are tried again.
+const KEYS_AGAIN: Duration = Duration::from_secs(5);
+
+/// Runs the controllers until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the operator cannot start.
+pub async fn run(namespace: String, config: Run) -> anyhow::Result<()> {
+    let cluster = kube::Config::infer().await.context("cannot tell how to reach the Kubernetes API")?;
+    let client = request_client(&cluster).context("cannot make a Kubernetes client")?;
+    let watches = watch_client(&cluster).context("cannot make a Kubernetes client")?;
+    let clock = Clock::start();
+    let metrics = Metrics::new();
+    let claim = Arc::new(Claim::default());
+    let me = format!("{}_{}", config.identity, chance());
+    let (events, publish) = Events::new(client.clone(), config.identity.clone());
+    let probe = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .context("cannot make an HTTP client")?;
+    let ctx = Arc::new(Context::new(Parts {
+        writer: Writer::new(client.clone(), Arc::clone(&claim), clock, Arc::clone(&metrics)),
+        clock,
+        metrics,
+        events,
+        probe,
+        namespace: namespace.clone(),
+        media_node_image: config.media_node_image,
+    }));
+
+    let stop = CancellationToken::new();
+    let listener = tokio::net::TcpListener::bind(config.admin_listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.admin_listen))?;
+    let synced = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(publish);
+    let app = admin::router(Admin { ctx: Arc::clone(&ctx), synced: Arc::clone(&synced) });
+    tasks.spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            tracing::error!(%error, "admin server ended");
+        }
+    });
+    let caches = watch::start(&ctx, &watches, config.watch_namespace.as_deref(), &mut tasks);
+
+    let (leading, leads) = channel::channel(Leading::No);
+    let (idle, mut all_idle) = channel::channel(true);
+    let concurrency = usize::from(config.room_concurrency);
+    let acting = Arc::clone(&ctx);
+    tasks.spawn(async move {
+        watch::complete(caches).await;
+        synced.store(true, Ordering::Release);
+        act_while_leading(acting, leads, concurrency, idle).await;
+    });
+    let election = Election::new(client, &namespace, me, claim, clock);
+    let drained = async move {
+        let _ = tokio::time::timeout(FINISH_WITHIN, all_idle.wait_for(|idle| *idle)).await;
+    };
+    let election = tokio::spawn(election.run(leading, stop.clone(), drained));
+
+    tokio::select! {
+        signal = stopped() => tracing::info!(signal, "stops"),
+        Some(ended) = tasks.join_next() => tracing::error!(?ended, "a task ended that should run for ever"),
+    }
+    stop.cancel();
+    election.await.context("the election failed")?;
+    Ok(())
+}
+
+/// Runs the controllers whenever this replica leads. Nothing is decided before the caches are complete.
+async fn act_while_leading(
+    ctx: Arc<Context>,
+    mut leads: channel::Receiver<Leading>,
+    concurrency: usize,
+    idle: channel::Sender<bool>,
+) {
+    loop {
+        if leads.wait_for(|l| *l == Leading::Yes).await.is_err() {
+            return;
+        }
+        idle.send_replace(false);
+        let mut controllers = JoinSet::new();
+        controllers.spawn(keep_keys(Arc::clone(&ctx)));
+        let rooms = Arc::clone(&ctx);
+        controllers.spawn(queue::run(Arc::clone(&ctx.rooms), concurrency, move |key| room::reconcile(key, Arc::clone(&rooms))));
+        let nodes = Arc::clone(&ctx);
+        controllers
+            .spawn(queue::run(Arc::clone(&ctx.nodes), NODE_CONCURRENCY, move |name| node::reconcile(name, Arc::clone(&nodes))));
+        let pools = Arc::clone(&ctx);
+        controllers
+            .spawn(queue::run(Arc::clone(&ctx.pools), POOL_CONCURRENCY, move |name| pool::reconcile(name, Arc::clone(&pools))));
+        ctx.lead();
+        let went_on = leads.wait_for(|l| *l == Leading::No).await.is_ok();
+        // Nothing new is taken up; what is being written is written to the end or not at all.
+        ctx.follow();
+        let _ = tokio::time::timeout(FINISH_WITHIN, ctx.quiet()).await;
+        controllers.shutdown().await;
+        idle.send_replace(true);
+        if !went_on {
+            return;
+        }
+        tracing::info!("follows");
+    }
+}
+
+/// Makes the join keys, and puts the public half right should anybody change it.
+async fn keep_keys(ctx: Arc<Context>) {
+    loop {
+        let again = match keys::ensure(&ctx.writer, &ctx.namespace).await {
+            Ok(()) => Duration::from_secs(300),
+            Err(error) => {
+                tracing::error!(%error, "join keys");
+                KEYS_AGAIN
+            }
+        };
+        tokio::time::sleep(again).await;
+    }
+}
+
+async fn stopped() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! { _ = term.recv() => "SIGTERM", _ = int.recv() => "SIGINT" }
+}
+
+/// Tells this process from an earlier one of the same pod.
+#[expect(clippy::disallowed_methods, reason = "this is where the identity gets its chance part")]
+fn chance() -> String {
+    format!("{:08x}", rand::random::<u32>())
+}
