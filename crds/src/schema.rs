@@ -30,6 +30,11 @@ fn finish(schema: &mut JSONSchemaProps) {
         schema.description = Some("A Kubernetes quantity, such as 500m, 2 or 512Mi.".to_owned());
         schema.pattern = Some(QUANTITY.to_owned());
     }
+    if schema.format.as_deref() == Some("int32") {
+        // API servers do not hold numbers to their format, and one that no program can read hides all others from it.
+        schema.minimum.get_or_insert(i32::MIN.into());
+        schema.maximum.get_or_insert(i32::MAX.into());
+    }
     schema.properties.iter_mut().flat_map(|p| p.values_mut()).for_each(finish);
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
         finish(items);
