@@ -6,7 +6,11 @@ import { Session } from './session.js';
 import { Tile } from './tile.js';
 import { Tokens } from './tokens.js';
 
-/** How long the old stay may go on carrying media after the new one is open. */
+/**
+ * How long the old stay goes on carrying media after the new one is open, at least and at most, in milliseconds. At
+ * least, because when everyone is seen on the new one, not everyone sees us on it yet.
+ */
+const LINGER_MS = 2000;
 const HANDOVER_MS = 5000;
 /** How often it is looked whether media flows, and how long without any is suspicious, in milliseconds. */
 const WATCH_MS = 500;
@@ -30,6 +34,8 @@ export class Call {
   detail = '';
   /** @type {Session | undefined} */
   session;
+  /** @type {Session | undefined} the one before, while it still carries media */
+  leaving;
   /** @type {Map<string, Remote>} */
   remotes = new Map();
   /** @type {Map<string, MediaStreamTrack>} what this participant sends, by kind */
@@ -99,10 +105,12 @@ export class Call {
     this.#become('joined', '');
     this.#log('rejoined', { why: why.kind, ms: Math.round(performance.now() - began) }, session.epoch);
     if (old) {
+      this.leaving = old;
       await this.#shown(session, old);
+      this.leaving = undefined;
       this.#retire(old);
     }
-    if (session.over) void this.rejoin({ kind: 'transport-failed', detail: 'the connection was lost again' });
+    if (session.over && session === this.session) void this.rejoin({ kind: 'transport-failed', detail: 'the connection was lost again' });
   }
 
   leave() {
@@ -119,6 +127,7 @@ export class Call {
     for (const { tile } of this.remotes.values()) tile.discard();
     this.remotes.clear();
     this.session?.close();
+    this.leaving?.close();
     for (const track of this.tracks.values()) track.stop();
     this.tracks.clear();
     this.view.onChange();
@@ -196,13 +205,13 @@ export class Call {
 
   /** Reads the browser's counters. */
   async sample() {
-    const { session } = this;
-    const [sent, received] = await Promise.all([session?.sendTransport, session?.recvTransport].map(
+    const { session, leaving } = this;
+    const [sent, received, before] = await Promise.all([session?.sendTransport, session?.recvTransport, leaving?.recvTransport].map(
       (transport) => (transport && !transport.closed ? transport.getStats() : undefined),
     ));
     const at = performance.now();
     if (received) {
-      const inbound = inboundByTrack(received);
+      const inbound = new Map([...inboundByTrack(received), ...(before ? inboundByTrack(before) : [])]);
       for (const { tile, audio, video } of this.remotes.values()) {
         for (const [kind, into] of /** @type {const} */ ([['audio', audio], ['video', video]])) {
           const stat = inbound.get(tile.shown[kind]?.id ?? '');
@@ -242,6 +251,7 @@ export class Call {
       try {
         const { epoch } = await ticket();
         session = this.#newSession(epoch);
+        if (this.session) this.session.isHandingOver = true;
         await session.open(tracks());
         if (session.over) throw new Error('the call moved on meanwhile');
         if (!this.#isOver) return session;
@@ -256,6 +266,7 @@ export class Call {
       }
       if (session) this.#retire(session);
       if (this.#isOver) return undefined;
+      if (this.session && !this.session.over) this.session.takeBack().catch(() => {});
       await sleep(backoff.next(), this.#wake.signal);
     }
     return undefined;
@@ -332,7 +343,8 @@ export class Call {
 
   /** Resolves when everyone that the old stay shows is shown by the new one, or after a while. @param {Session} next @param {Session} old */
   async #shown(next, old) {
-    const until = performance.now() + HANDOVER_MS;
+    await sleep(LINGER_MS, this.#wake.signal);
+    const until = performance.now() + HANDOVER_MS - LINGER_MS;
     const tracksOf = (/** @type {Session} */ session) => new Set([...session.consumed.values()].map(({ consumer }) => consumer?.track));
     while (performance.now() < until && this.state === 'joined') {
       const [coming, going] = [tracksOf(next), tracksOf(old)];

@@ -43,6 +43,8 @@ export class Session {
   /** @type {EventStream | undefined} */
   events;
   closed = false;
+  /** Another session is taking over: what is new is its to consume. */
+  isHandingOver = false;
   /** Set by the first sign that this stay has come to its end from outside. */
   over = false;
   #device;
@@ -163,9 +165,15 @@ export class Session {
     for (const producer of room.producers) this.#consume(producer);
   }
 
+  /** The other session did not come to be: on with this one, and with what it has missed. */
+  async takeBack() {
+    this.isHandingOver = false;
+    this.#learn(await this.api.room());
+  }
+
   /** @param {ProducerInfo} info */
   #consume(info) {
-    if (this.closed || info.participantId === this.user || this.consumed.has(info.id)) return;
+    if (this.closed || this.isHandingOver || info.participantId === this.user || this.consumed.has(info.id)) return;
     this.consumed.set(info.id, { info });
     this.listener.onAnnounced(this, info);
     this.#consumeNow(info).catch((error) => {
