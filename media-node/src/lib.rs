@@ -10,6 +10,7 @@ pub mod config;
 pub mod core;
 pub mod metrics;
 pub mod net;
+pub mod node;
 pub mod ortc;
 pub mod report;
 pub mod rooms;

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use prometheus_client::{
@@ -15,7 +16,7 @@ use prometheus_client::{
         gauge::ConstGauge,
         info::Info,
     },
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
 use crate::{
@@ -38,7 +39,18 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
 }
 
-type Source = Box<dyn Fn() -> (Stats, Totals) + Send + Sync>;
+/// What is looked up at each scrape.
+#[derive(Clone, Debug, Default)]
+pub struct Numbers {
+    /// Of the packet cores.
+    pub stats: Stats,
+    /// How late the latest event loop was in the last second.
+    pub lag: Duration,
+    /// Of the rooms.
+    pub totals: Totals,
+}
+
+type Source = Box<dyn Fn() -> Numbers + Send + Sync>;
 
 /// Where the numbers of rooms and of media come from, once there are any.
 #[derive(Clone, Default)]
@@ -46,7 +58,7 @@ pub struct Sources(Arc<OnceLock<Source>>);
 
 impl Sources {
     /// Sets it; later calls change nothing.
-    pub fn set(&self, source: impl Fn() -> (Stats, Totals) + Send + Sync + 'static) {
+    pub fn set(&self, source: impl Fn() -> Numbers + Send + Sync + 'static) {
         let _ = self.0.set(Box::new(source));
     }
 }
@@ -59,7 +71,7 @@ impl Metrics {
         registry.register("http_requests", "Requests answered, by route pattern and status", requests.clone());
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running version", version);
-        registry.register_collector(Box::new(Numbers(sources)));
+        registry.register_collector(Box::new(AtScrape(sources)));
         Self { registry, requests }
     }
 
@@ -84,18 +96,18 @@ impl Metrics {
     }
 }
 
-struct Numbers(Sources);
+struct AtScrape(Sources);
 
-impl fmt::Debug for Numbers {
+impl fmt::Debug for AtScrape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Numbers")
+        f.write_str("AtScrape")
     }
 }
 
-impl Collector for Numbers {
+impl Collector for AtScrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(source) = self.0.0.get() else { return Ok(()) };
-        let (stats, totals) = source();
+        let Numbers { stats, lag, totals } = source();
         for counter in core::Counter::ALL {
             let metric = ConstCounter::new(stats.counter(*counter));
             let help = "Counted by the packet core";
@@ -116,6 +128,10 @@ impl Collector for Numbers {
             let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
         }
+        let late = ConstGauge::new(lag.as_secs_f64());
+        let help = "How late the latest event loop was in the last second";
+        let unit = Some(&Unit::Seconds);
+        late.encode(encoder.encode_descriptor("event_loop_lag", help, unit, late.metric_type())?)?;
         let drops = Drops(&stats);
         let help = "Packets that went nowhere, by reason";
         drops.encode(encoder.encode_descriptor("packets_dropped", help, None, drops.metric_type())?)
@@ -148,13 +164,15 @@ mod tests {
         let metrics = Metrics::new(sources.clone());
         metrics.request("/api/rooms/{call_id}/".into(), 200);
         assert!(!metrics.exposition().unwrap().contains("rooms "), "nothing before there is anything");
-        sources.set(|| (Stats::default(), Totals { rooms: 2, participants: 5, ..Totals::default() }));
+        let totals = Totals { rooms: 2, participants: 5, ..Totals::default() };
+        sources.set(move || Numbers { totals, ..Numbers::default() });
         let text = metrics.exposition().unwrap();
         for line in [
             "callplane_media_http_requests_total{route=\"/api/rooms/{call_id}/\",status=\"200\"} 1",
             "callplane_media_rooms 2",
             "callplane_media_participants 5",
             "callplane_media_packets_in_total 0",
+            "callplane_media_event_loop_lag_seconds 0.0",
             "callplane_media_packets_dropped_total{reason=\"srtp_replay\"} 0",
             "# EOF",
         ] {
