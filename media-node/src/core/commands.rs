@@ -32,11 +32,9 @@ impl Core {
             Command::PauseConsumer { consumer, paused } => self.pause_consumer(consumer, paused, now),
             Command::CloseConsumer { consumer } => self.close_consumer(consumer, now),
             Command::SelectEncoding { consumer, encoding } => self.select_encoding(consumer, encoding, now),
-            Command::RequestKeyFrame { consumer } => self
-                .consumer_keys
-                .get(&consumer)
-                .copied()
-                .map(|key| self.want_key_frame(key, now)),
+            Command::RequestKeyFrame { consumer } => {
+                self.consumer_keys.get(&consumer).copied().map(|key| self.want_key_frame(key, now))
+            }
         };
         if done.is_none() {
             self.stats.count(Counter::CommandsRefused);
@@ -217,8 +215,7 @@ impl Core {
         let transport = self.transports.get_mut(transport_key)?;
         let producer = self.producers.get_mut(producer_key)?;
         let ssrcs = [Some(spec.ssrc), spec.rtx.map(|(ssrc, _)| ssrc)];
-        let reused = ssrcs.iter().flatten().any(|ssrc| transport.used_ssrcs.contains(ssrc))
-            || ssrcs[0] == ssrcs[1];
+        let reused = ssrcs.iter().flatten().any(|ssrc| transport.used_ssrcs.contains(ssrc)) || ssrcs[0] == ssrcs[1];
         if self.consumer_keys.contains_key(&id) || reused || transport.room != producer.room {
             return None;
         }

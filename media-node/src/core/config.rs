@@ -32,8 +32,12 @@ pub struct Config {
     pub nack_repeat: Duration,
     /// How often a missing packet is asked for before it counts as lost.
     pub nack_attempts: u8,
+    /// The same for sound, which is of no use once it is late.
+    pub nack_attempts_audio: u8,
     /// Missing packets tracked per stream. A larger gap is not repaired but answered with a key frame request.
     pub max_missing: usize,
+    /// The same for sound.
+    pub max_missing_audio: usize,
     /// At most one key frame request per stream in this interval; later ones wait for its end.
     pub key_frame_interval: Duration,
     /// The same packet is not sent again to the same subscriber within this time.
@@ -66,7 +70,9 @@ impl Default for Config {
             nack_delay: Duration::from_millis(8),
             nack_repeat: Duration::from_millis(60),
             nack_attempts: 8,
+            nack_attempts_audio: 5,
             max_missing: 192,
+            max_missing_audio: 20,
             key_frame_interval: Duration::from_millis(500),
             resend_interval: Duration::from_millis(15),
             max_resends_per_second: 1000,

@@ -98,8 +98,12 @@ impl Core {
             && !source.rtx
             && let Some(producer) = self.producers.get_mut(source.producer)
         {
-            producer.streams[source.encoding].sender_info =
-                Some(SenderInfo { ntp: report.ntp_time, rtp: report.rtp_time, at: now });
+            let info = SenderInfo { ntp: report.ntp_time, rtp: report.rtp_time, at: now };
+            let producer_key = source.producer;
+            if producer.streams[source.encoding].sender_info.replace(info).is_none() {
+                // Until now there was nothing to tell subscribers.
+                self.arm_reports(producer_key, now);
+            }
         }
         self.on_reception_reports(key, &report.reports, now);
     }
@@ -119,7 +123,7 @@ impl Core {
             if let Some((middle, sent)) = consumer.last_report
                 && middle == report.last_sender_report
             {
-                let held = Duration::from_micros(u64::from(report.delay) * 1_000_000 >> 16);
+                let held = Duration::from_micros((u64::from(report.delay) * 1_000_000) >> 16);
                 let round_trip = now.saturating_duration_since(sent).saturating_sub(held);
                 consumer.feedback.round_trip_micros = round_trip.as_micros().min(10_000_000) as u32;
             }
@@ -141,7 +145,9 @@ impl Core {
         }
         for pair in &nack.nacks {
             let sequences = std::iter::once(pair.packet_id).chain(
-                (0..16).filter(|bit| pair.lost_packets & (1 << bit) != 0).map(|bit| pair.packet_id.wrapping_add(bit + 1)),
+                (0..16)
+                    .filter(|bit| pair.lost_packets & (1 << bit) != 0)
+                    .map(|bit| pair.packet_id.wrapping_add(bit + 1)),
             );
             for sequence in sequences {
                 self.stats.count(Counter::NacksIn);
@@ -181,8 +187,7 @@ impl Core {
         let header = Header::parse(packet).ok_or(Drop::NackMiss)?;
         let codec = producer.codec(header.payload_type).ok_or(Drop::NackMiss)?;
         let starts = starts_key_frame(codec.codec, &packet[header.payload_offset..]);
-        let incoming =
-            understand(producer, packet, header, source, shift.encoding, starts).ok_or(Drop::NackMiss)?;
+        let incoming = understand(producer, packet, header, source, shift.encoding, starts).ok_or(Drop::NackMiss)?;
         if !consumer.resends.allow(out_index, now, round_trip, &self.config) {
             return Err(Drop::NackSuppressed);
         }

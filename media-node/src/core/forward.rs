@@ -85,11 +85,14 @@ impl Core {
     }
 
     /// An authentic packet of a producer.
-    fn accept(&mut self, opened: Opened, mut packet: &mut [u8], mut header: Header, now: Instant) -> Result<Fate, Drop> {
+    fn accept(
+        &mut self,
+        opened: Opened,
+        mut packet: &mut [u8],
+        mut header: Header,
+        now: Instant,
+    ) -> Result<Fate, Drop> {
         let producer = self.producers.get_mut(opened.producer).ok_or(Drop::UnknownSsrc)?;
-        if producer.paused {
-            return Err(Drop::ProducerPaused);
-        }
         let mut index = opened.index;
         if opened.rtx {
             // Probing for bandwidth, Chromium sends RTX packets of padding alone.
@@ -115,6 +118,11 @@ impl Core {
         };
         let stream = &mut producer.streams[opened.encoding];
         let arrival = stream.receive(&received, now, &self.config).ok_or(Drop::RtxRedundant)?;
+        if producer.paused {
+            // It has been received: what a pause leaves out is not missing.
+            stream.missings.clear();
+            return Err(Drop::ProducerPaused);
+        }
         self.stats.count(Counter::RtpIn);
         stream.history.insert(index, packet, now);
         let starts = starts_key_frame(codec.codec, &packet[header.payload_offset..header.payload_offset + payload_len]);
@@ -122,8 +130,8 @@ impl Core {
             self.stats.count(Counter::KeyFrames);
             stream.key_frames.satisfied();
         }
-        let incoming = understand(producer, packet, header, index, opened.encoding, starts)
-            .ok_or(Drop::UnknownPayloadType)?;
+        let incoming =
+            understand(producer, packet, header, index, opened.encoding, starts).ok_or(Drop::UnknownPayloadType)?;
         let level = incoming.values.audio_level();
         let (room, id, transport) = (producer.room, producer.id, producer.transport);
         let sent = self.fan_out(opened.producer, &incoming, now);
@@ -185,16 +193,14 @@ impl Core {
     }
 
     /// Subscribers that just got their first packets are to get a sender report soon.
-    fn arm_reports(&mut self, producer: Key, now: Instant) {
+    pub(super) fn arm_reports(&mut self, producer: Key, now: Instant) {
         let Some(producer) = self.producers.get(producer) else { return };
         let transports: Vec<Key> =
             producer.consumers.iter().filter_map(|c| self.consumers.get(*c)).map(|c| c.transport).collect();
         for key in transports {
-            if let Some(transport) = self.transports.get_mut(key)
-                && transport.active
-                && transport.deadlines.reports.is_none()
-            {
-                transport.deadlines.reports = Some(now + self.config.report_interval / 10);
+            let Some(transport) = self.transports.get_mut(key) else { continue };
+            transport.active = true;
+            if arm(&mut transport.deadlines.reports, now + self.config.report_interval / 10) {
                 self.reschedule(key);
             }
         }
@@ -202,14 +208,16 @@ impl Core {
 
     fn note_repair(&mut self, producer: Key, encoding: usize, transport: Key, arrival: Arrival, now: Instant) {
         let Some(producer) = self.producers.get_mut(producer) else { return };
-        let repairs = producer.answers_nack();
+        let (repairs, refreshes) = (producer.answers_nack(), producer.answers_pli());
         let stream = &mut producer.streams[encoding];
         match arrival {
             Arrival::Recovered => self.stats.count(Counter::Recovered),
             Arrival::Lost(packets) => {
                 self.stats.add(Counter::Lost, packets);
-                stream.key_frames.want();
-                self.arm_key_frames(transport, now);
+                if refreshes {
+                    stream.key_frames.want();
+                    self.arm_key_frames(transport, now);
+                }
                 return;
             }
             Arrival::Newest | Arrival::Late => {}
@@ -259,8 +267,6 @@ pub(super) fn understand<'a>(
         payload,
         index,
         encoding,
-        codec: codec.codec,
-        clock_rate: codec.clock_rate,
         router_payload_type: codec.router_payload_type,
         starts,
         vp8: (codec.codec == Codec::Vp8).then(|| Vp8Descriptor::parse(payload)).flatten(),

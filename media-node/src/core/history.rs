@@ -60,8 +60,7 @@ impl History {
         let start = (self.written % capacity) as usize;
         self.bytes[start..start + packet.len()].copy_from_slice(packet);
         let at = (sequence % self.slots.len() as u64) as usize;
-        self.slots[at] =
-            Some(Slot { sequence, position: self.written, len: packet.len() as u32, at: now });
+        self.slots[at] = Some(Slot { sequence, position: self.written, len: packet.len() as u32, at: now });
         self.written += packet.len() as u64;
     }
 

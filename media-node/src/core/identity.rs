@@ -49,10 +49,7 @@ impl Identity {
     /// SHA-256 of the certificate, as it goes into the DTLS parameters of a transport (RFC 8122).
     pub fn fingerprint(&self) -> Fingerprint {
         let der = self.certificate.certificate.first().map(AsRef::as_ref).unwrap_or_default();
-        Fingerprint {
-            algorithm: "sha-256".to_owned(),
-            digest: digest::digest(&digest::SHA256, der).as_ref().to_vec(),
-        }
+        Fingerprint { algorithm: "sha-256".to_owned(), digest: digest::digest(&digest::SHA256, der).as_ref().to_vec() }
     }
 }
 

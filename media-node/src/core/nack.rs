@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::command::MediaKind;
 use super::config::Config;
 
 #[derive(Clone, Copy, Debug)]
@@ -11,10 +12,12 @@ struct Missing {
     attempts: u8,
 }
 
-/// Missing packets of one stream, oldest first. Bounded by [`Config::max_missing`].
-#[derive(Debug, Default)]
+/// Missing packets of one stream, oldest first.
+#[derive(Debug)]
 pub(crate) struct Missings {
     list: Vec<Missing>,
+    max: usize,
+    attempts: u8,
 }
 
 /// What a newly arrived packet meant.
@@ -31,6 +34,15 @@ pub(crate) enum Arrival {
 }
 
 impl Missings {
+    /// Sound that comes late is of no use: fewer packets, and fewer attempts.
+    pub fn new(kind: MediaKind, config: &Config) -> Self {
+        let (max, attempts) = match kind {
+            MediaKind::Audio => (config.max_missing_audio, config.nack_attempts_audio),
+            MediaKind::Video => (config.max_missing, config.nack_attempts),
+        };
+        Self { list: Vec::new(), max, attempts }
+    }
+
     /// A packet arrived; `highest` is the highest index before it, `None` for the first packet.
     pub fn arrived(&mut self, index: u64, highest: Option<u64>, now: Instant, config: &Config) -> Arrival {
         let Some(highest) = highest else { return Arrival::Newest };
@@ -44,7 +56,7 @@ impl Missings {
             };
         }
         let gap = index - highest - 1;
-        if self.list.len() as u64 + gap > config.max_missing as u64 {
+        if self.list.len() as u64 + gap > self.max as u64 {
             let lost = self.list.len() as u64 + gap;
             self.list.clear();
             return Arrival::Lost(lost);
@@ -56,12 +68,12 @@ impl Missings {
 
     /// Adds to `ask` the sequence numbers to ask for now; returns how many were given up.
     pub fn ask(&mut self, now: Instant, config: &Config, ask: &mut Vec<u16>) -> u64 {
-        let before = self.list.len();
+        let (before, attempts) = (self.list.len(), self.attempts);
         self.list.retain_mut(|missing| {
             if now < missing.due {
                 return true;
             }
-            if missing.attempts == config.nack_attempts {
+            if missing.attempts == attempts {
                 return false;
             }
             missing.attempts += 1;
@@ -100,7 +112,7 @@ mod tests {
     #[test]
     fn a_gap_is_asked_for_a_bounded_number_of_times() {
         let (config, mut now) = (Config::default(), origin());
-        let mut missings = Missings::default();
+        let mut missings = Missings::new(MediaKind::Video, &config);
         assert_eq!(missings.arrived(10, Some(7), now, &config), Arrival::Newest);
         let mut ask = vec![];
         assert_eq!(missings.ask(now, &config, &mut ask), 0);
@@ -117,7 +129,7 @@ mod tests {
     #[test]
     fn what_arrives_is_no_longer_asked_for() {
         let (config, now) = (Config::default(), origin());
-        let mut missings = Missings::default();
+        let mut missings = Missings::new(MediaKind::Video, &config);
         missings.arrived(10, Some(7), now, &config);
         assert_eq!(missings.arrived(8, Some(10), now, &config), Arrival::Recovered);
         assert_eq!(missings.arrived(8, Some(10), now, &config), Arrival::Late);
@@ -129,7 +141,7 @@ mod tests {
     #[test]
     fn a_huge_gap_is_lost_at_once() {
         let (config, now) = (Config::default(), origin());
-        let mut missings = Missings::default();
+        let mut missings = Missings::new(MediaKind::Video, &config);
         assert_eq!(missings.arrived(30_000, Some(7), now, &config), Arrival::Lost(29_992));
         assert_eq!(missings.len(), 0);
         assert_eq!(missings.due(), None);

@@ -28,12 +28,9 @@ pub(crate) struct Producer {
 impl Producer {
     pub fn new(id: ProducerId, room: RoomId, transport: Key, spec: ProducerSpec, config: &Config) -> Self {
         let history = match spec.kind {
-            MediaKind::Audio => Limits {
-                packets: 64,
-                initial_bytes: 8 * 1024,
-                max_bytes: 32 * 1024,
-                duration: config.history_duration,
-            },
+            MediaKind::Audio => {
+                Limits { packets: 64, initial_bytes: 8 * 1024, max_bytes: 32 * 1024, duration: config.history_duration }
+            }
             MediaKind::Video => Limits {
                 packets: 1024,
                 initial_bytes: 64 * 1024,
@@ -49,7 +46,7 @@ impl Producer {
                 rtx_ssrc: e.rtx_ssrc,
                 rid: e.rid,
                 reception: None,
-                missings: Missings::default(),
+                missings: Missings::new(spec.kind, config),
                 history: History::new(history),
                 sender_info: None,
                 key_frames: KeyFrameRequests::default(),

@@ -110,12 +110,8 @@ impl Core {
     pub(super) fn send_transport_feedback(&mut self, key: Key, now: Instant) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let producers = &self.producers;
-        let media = transport
-            .producers
-            .iter()
-            .filter_map(|p| producers.get(*p))
-            .flat_map(|p| &p.streams)
-            .find_map(|s| s.ssrc);
+        let media =
+            transport.producers.iter().filter_map(|p| producers.get(*p)).flat_map(|p| &p.streams).find_map(|s| s.ssrc);
         let media_ssrc = media.unwrap_or_default();
         let mut reports = Vec::new();
         while let Some(report) = transport.arrivals.report(transport.ssrc, media_ssrc) {

@@ -50,11 +50,6 @@ impl SequenceMap {
         self.next_out
     }
 
-    /// Whether anything has been mapped since the last [`SequenceMap::stop`].
-    pub fn is_running(&self) -> bool {
-        self.spans.back().is_some()
-    }
-
     /// From `source` on, packets follow those sent so far; everything before is too late.
     pub fn restart(&mut self, source: u64, shift: Shift) {
         let offset = self.next_out.wrapping_sub(source) as i64;

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::{
-    PacketStatusChunk, RecvDelta, RunLengthChunk, StatusChunkTypeTcc, StatusVectorChunk,
-    SymbolSizeTypeTcc, SymbolTypeTcc, TransportLayerCc,
+    PacketStatusChunk, RecvDelta, RunLengthChunk, StatusChunkTypeTcc, StatusVectorChunk, SymbolSizeTypeTcc,
+    SymbolTypeTcc, TransportLayerCc,
 };
 
 /// Sequence numbers that one feedback packet covers at most. What a client leaves out beyond that is
@@ -116,11 +116,7 @@ fn chunks(mut symbols: &[SymbolTypeTcc]) -> Vec<PacketStatusChunk> {
     let mut chunks = Vec::new();
     while let Some(&first) = symbols.first() {
         let run = symbols.iter().take(LONGEST_RUN).take_while(|s| **s == first).count();
-        let small = symbols
-            .iter()
-            .take(14)
-            .take_while(|s| **s != SymbolTypeTcc::PacketReceivedLargeDelta)
-            .count();
+        let small = symbols.iter().take(14).take_while(|s| **s != SymbolTypeTcc::PacketReceivedLargeDelta).count();
         let used = if run >= 14 || (run >= 7 && small < 14) || run == symbols.len() {
             chunks.push(PacketStatusChunk::RunLengthChunk(RunLengthChunk {
                 type_tcc: StatusChunkTypeTcc::RunLengthChunk,

@@ -107,8 +107,8 @@ pub fn start(config: Config) -> Result<(MediaHandle, JoinHandle<Result<(), Worke
     let mut seats = Vec::with_capacity(workers);
     for id in 0..workers {
         let address = address(&config, id, workers)?;
-        let socket = Socket::bind(address, config.socket_buffer)
-            .map_err(|error| StartError::Socket { address, error })?;
+        let socket =
+            Socket::bind(address, config.socket_buffer).map_err(|error| StartError::Socket { address, error })?;
         let bound = socket.local_addr().map_err(|error| StartError::Socket { address, error })?;
         seats.push((socket, bound));
     }

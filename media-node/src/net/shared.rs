@@ -60,9 +60,7 @@ impl Shared {
 
     /// A room got its first transport.
     pub fn room_came(&self) {
-        let _ = self
-            .expected_rooms
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |rooms| rooms.checked_sub(1));
+        let _ = self.expected_rooms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |rooms| rooms.checked_sub(1));
     }
 }
 

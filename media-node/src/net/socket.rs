@@ -120,9 +120,8 @@ impl Port {
             segment_size: (part.len() > transmit.segment_size).then_some(transmit.segment_size),
             src_ip,
         };
-        let attempt = || {
-            self.io.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.io), &message))
-        };
+        let attempt =
+            || self.io.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.io), &message));
         match attempt() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let _ = tokio::time::timeout(PATIENCE, self.io.writable()).await;

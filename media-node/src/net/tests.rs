@@ -35,8 +35,7 @@ impl Peer {
         let transport = TransportId(id);
         let order = Command::CreateTransport { transport, room: RoomId(7), ice: credentials };
         media.send(worker, order).await.unwrap();
-        let order =
-            Command::ConnectTransport { transport, role: client.role(), fingerprints: client.fingerprints() };
+        let order = Command::ConnectTransport { transport, role: client.role(), fingerprints: client.fingerprints() };
         media.send(worker, order).await.unwrap();
         let server = SocketAddr::from(([127, 0, 0, 1], media.local_port(worker)));
         Self { client, socket, server }
@@ -89,8 +88,7 @@ async fn a_call_over_real_sockets() {
         cname: "x".into(),
         paused: false,
     };
-    let order =
-        Command::Consume { consumer: ConsumerId(1), transport: TransportId(2), producer: ProducerId(1), spec };
+    let order = Command::Consume { consumer: ConsumerId(1), transport: TransportId(2), producer: ProducerId(1), spec };
     media.send(worker, order).await.unwrap();
     while subscriber.client.receiver.count(9000) < 160 {
         assert!(clock() < deadline, "no media: {:?}", media.stats());
@@ -137,5 +135,8 @@ async fn a_port_in_use_is_an_error_that_names_it() {
     let error = start(Config { listen, workers: 1, ..local() }).unwrap_err();
     assert!(error.to_string().contains(&listen.to_string()), "{error}");
     let listen = "127.0.0.1:65535".parse().unwrap();
-    assert!(matches!(start(Config { listen, workers: 2, ..local() }), Err(StartError::Ports { .. } | StartError::Socket { .. })));
+    assert!(matches!(
+        start(Config { listen, workers: 2, ..local() }),
+        Err(StartError::Ports { .. } | StartError::Socket { .. })
+    ));
 }

@@ -84,7 +84,9 @@ impl Worker {
                     let now = clock();
                     let lag = Lag { worst: Duration::ZERO, since: now };
                     let published = now;
-                    Loop { id, port, inbox, shared, directory, core, backlog: VecDeque::new(), lag, published }.run().await;
+                    Loop { id, port, inbox, shared, directory, core, backlog: VecDeque::new(), lag, published }
+                        .run()
+                        .await;
                 }
                 Err(error) => tracing::error!(worker = id, %error, "the media socket cannot be used"),
             }

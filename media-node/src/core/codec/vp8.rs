@@ -28,11 +28,8 @@ impl Descriptor {
                 let high = *payload.get(at)?;
                 let long = high & 0x80 != 0;
                 this.picture_id_at = Some((at, long));
-                this.picture_id = Some(if long {
-                    u16::from_be_bytes([high & 0x7f, *payload.get(at + 1)?])
-                } else {
-                    u16::from(high)
-                });
+                this.picture_id =
+                    Some(if long { u16::from_be_bytes([high & 0x7f, *payload.get(at + 1)?]) } else { u16::from(high) });
                 at += 1 + usize::from(long);
             }
             if extended & 0x40 != 0 {

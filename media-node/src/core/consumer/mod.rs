@@ -5,7 +5,7 @@ mod resend;
 use std::time::Instant;
 
 use super::codec::{Vp8Descriptor, has_key_frames, renumber_vp8};
-use super::command::{Codec, ConsumerId, ConsumerSpec, ExtensionKind, MediaKind};
+use super::command::{ConsumerId, ConsumerSpec, ExtensionKind, MediaKind};
 use super::config::Config;
 use super::history::{History, Limits};
 use super::producer::{Producer, SenderInfo};
@@ -25,8 +25,6 @@ pub(crate) struct Incoming<'a> {
     pub payload: &'a [u8],
     pub index: u64,
     pub encoding: usize,
-    pub codec: Codec,
-    pub clock_rate: u32,
     pub router_payload_type: u8,
     /// A decoder can start here.
     pub starts: bool,
@@ -152,11 +150,6 @@ impl Consumer {
     /// The next packet that a decoder can start at begins anew; nothing is sent before.
     pub fn restart(&mut self) {
         self.current = None;
-    }
-
-    /// Whether the subscriber would have to wait for a key frame.
-    pub fn awaits_start(&self) -> bool {
-        !self.paused && self.current.is_none()
     }
 
     /// Added to the RTP timestamps of the current encoding.
@@ -341,6 +334,6 @@ impl Consumer {
 fn same_moment(new: &SenderInfo, rtp: u32, old: &SenderInfo, clock_rate: u32) -> u32 {
     let since_new = i64::from(rtp.wrapping_sub(new.rtp) as i32);
     // 32.32 seconds to timestamp units.
-    let between = i128::from(new.ntp.wrapping_sub(old.ntp) as i64) * i128::from(clock_rate) >> 32;
+    let between = (i128::from(new.ntp.wrapping_sub(old.ntp) as i64) * i128::from(clock_rate)) >> 32;
     old.rtp.wrapping_add((between as i64 + since_new) as u32)
 }

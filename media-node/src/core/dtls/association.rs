@@ -45,6 +45,8 @@ pub(super) struct Association {
     opening: Vec<Vec<u8>>,
     budget: u32,
     last_flight: Vec<Vec<u8>>,
+    /// The last flight ends the handshake from our side.
+    final_flight: bool,
     last_repeat: Instant,
     repeat_at: Option<Instant>,
     repeat_interval: Duration,
@@ -73,6 +75,7 @@ impl Association {
             opening: Vec::new(),
             budget: config.max_handshake_datagrams,
             last_flight: Vec::new(),
+            final_flight: false,
             last_repeat: now,
             repeat_at: None,
             repeat_interval: config.handshake_repeat,
@@ -122,28 +125,30 @@ impl Association {
             .with_flight_interval(if self.is_client() { CLIENT_FLIGHT } else { SERVER_FLIGHT })
             // Self-signed on both sides: the fingerprint is the proof (RFC 8122).
             .with_insecure_skip_verify(true)
-            .with_verify_peer_certificate(Some(Arc::new(move |chain: &[Vec<u8>], _: &[_]| {
-                match chain.first() {
-                    Some(leaf) if identity::matches(leaf, &fingerprints) => Ok(()),
-                    _ => Err(Error::Other("certificate matches no signalled fingerprint".to_owned())),
-                }
+            .with_verify_peer_certificate(Some(Arc::new(move |chain: &[Vec<u8>], _: &[_]| match chain.first() {
+                Some(leaf) if identity::matches(leaf, &fingerprints) => Ok(()),
+                _ => Err(Error::Other("certificate matches no signalled fingerprint".to_owned())),
             })))
             .with_server_name("callplane".to_owned())
             .build(self.is_client(), None)?;
         Ok(Arc::new(config))
     }
 
-    pub fn receive(
-        &mut self,
-        datagram: &[u8],
-        contents: Contents,
-        now: Instant,
-    ) -> Result<Outcome, Drop> {
+    pub fn receive(&mut self, datagram: &[u8], contents: Contents, now: Instant) -> Result<Outcome, Drop> {
         if self.done {
             return self.receive_after(datagram, contents, now);
         }
         let Some(budget) = self.budget.checked_sub(1) else { return Ok(Outcome::Failed) };
         self.budget = budget;
+        if self.is_client() && self.final_flight && contents.handshake && !contents.keyed {
+            // The server repeats what we have answered: it lacks the answer. The endpoint would stop its
+            // own timer for this, and only that timer can repeat our flight in a way that a server
+            // which has received it before listens to.
+            if now >= self.last_repeat + MIN_REPEAT {
+                self.repeat(now);
+            }
+            return Ok(Outcome::Nothing);
+        }
         if self.last_flight.is_empty() {
             self.opening.push(datagram.to_vec());
         }
@@ -245,6 +250,7 @@ impl Association {
             return false;
         }
         self.transmits.extend(flight.iter().cloned());
+        self.final_flight = flight.iter().any(|d| Contents::of(d).is_some_and(|c| c.keyed));
         self.last_flight = flight;
         self.last_repeat = now;
         self.repeat_interval = self.first_interval;

@@ -13,9 +13,6 @@
 mod association;
 mod record;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::VecDeque;
 use std::time::Instant;
 

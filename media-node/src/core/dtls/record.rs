@@ -2,6 +2,7 @@
 //! formed must not be able to end a handshake.
 
 const HEADER: usize = 13;
+const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
@@ -14,6 +15,8 @@ pub(super) struct Contents {
     pub client_hello: bool,
     pub application_data: bool,
     pub alert: bool,
+    /// The sender has its keys: ChangeCipherSpec, or something encrypted.
+    pub keyed: bool,
 }
 
 impl Contents {
@@ -32,8 +35,9 @@ impl Contents {
             if header[1] != 0xfe || len == 0 {
                 return None;
             }
+            contents.keyed |= epoch > 0 || kind == CHANGE_CIPHER_SPEC;
             match kind {
-                20 => {}
+                CHANGE_CIPHER_SPEC => {}
                 ALERT => contents.alert = true,
                 HANDSHAKE => {
                     contents.handshake = true;

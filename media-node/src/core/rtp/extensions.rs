@@ -71,10 +71,6 @@ impl Ids {
         Self(ids)
     }
 
-    pub fn id(&self, kind: ExtensionKind) -> Option<u8> {
-        self.0.iter().find(|e| e.kind == kind).map(|e| e.id)
-    }
-
     fn kind(&self, id: u8) -> Option<ExtensionKind> {
         self.0.iter().find(|e| e.id == id).map(|e| e.kind)
     }

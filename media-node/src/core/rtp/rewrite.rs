@@ -36,7 +36,10 @@ impl Rewrite<'_> {
             let len = if e.kind == ExtensionKind::Mid { self.mid.len() } else { 1 };
             fits_one_byte(e.id, len)
         });
-        out.extend_from_slice(&[0x80 | (u8::from(header.padding) << 5), (u8::from(header.marker) << 7) | self.payload_type]);
+        out.extend_from_slice(&[
+            0x80 | (u8::from(header.padding) << 5),
+            (u8::from(header.marker) << 7) | self.payload_type,
+        ]);
         out.extend_from_slice(&self.sequence.to_be_bytes());
         out.extend_from_slice(&self.timestamp.to_be_bytes());
         out.extend_from_slice(&self.ssrc.to_be_bytes());

@@ -4,8 +4,8 @@
 //! that know nothing else.
 
 use rtc::crypto::{
-    AeadAlgorithm, AeadCipher, CryptoError, HmacAlgorithm, Mac, RTCCrypto, StreamCipher,
-    StreamCipherAlgorithm, constant_time_eq,
+    AeadAlgorithm, AeadCipher, CryptoError, HmacAlgorithm, Mac, RTCCrypto, StreamCipher, StreamCipherAlgorithm,
+    constant_time_eq,
 };
 
 use super::Profile;
@@ -20,7 +20,12 @@ const RTCP_CLEAR: usize = 8;
 const ENCRYPTED: u32 = 1 << 31;
 
 pub(super) enum Cipher {
-    Gcm { rtp: Box<dyn AeadCipher>, rtcp: Box<dyn AeadCipher>, rtp_salt: [u8; 12], rtcp_salt: [u8; 12] },
+    Gcm {
+        rtp: Box<dyn AeadCipher>,
+        rtcp: Box<dyn AeadCipher>,
+        rtp_salt: [u8; 12],
+        rtcp_salt: [u8; 12],
+    },
     Cm {
         rtp: Box<dyn StreamCipher>,
         rtcp: Box<dyn StreamCipher>,
@@ -87,13 +92,7 @@ impl Cipher {
     }
 
     /// `packet` ends with [`Cipher::rtp_overhead`] bytes of room for the tag.
-    pub fn seal_rtp(
-        &mut self,
-        packet: &mut [u8],
-        header: usize,
-        ssrc: u32,
-        index: u64,
-    ) -> Result<(), CryptoError> {
+    pub fn seal_rtp(&mut self, packet: &mut [u8], header: usize, ssrc: u32, index: u64) -> Result<(), CryptoError> {
         let (body, tag) = packet.split_at_mut(packet.len() - self.rtp_overhead());
         match self {
             Self::Gcm { rtp, rtp_salt, .. } => {
@@ -111,13 +110,7 @@ impl Cipher {
     }
 
     /// Returns the length of the packet without its tag.
-    pub fn open_rtp(
-        &mut self,
-        packet: &mut [u8],
-        header: usize,
-        ssrc: u32,
-        index: u64,
-    ) -> Result<usize, CryptoError> {
+    pub fn open_rtp(&mut self, packet: &mut [u8], header: usize, ssrc: u32, index: u64) -> Result<usize, CryptoError> {
         let end = packet.len().checked_sub(self.rtp_overhead()).filter(|end| *end >= header);
         let end = end.ok_or(CryptoError::AuthenticationFailed)?;
         let (body, tag) = packet.split_at_mut(end);

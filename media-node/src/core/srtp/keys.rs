@@ -48,25 +48,14 @@ impl KeyingMaterial {
         }
         let (keys, salts) = bytes.split_at(32);
         let (client_salt, server_salt) = salts.split_at(profile.salt_len());
-        let master = |key: &[u8], salt: &[u8]| {
-            Some(Master { key: key.try_into().ok()?, salt: salt.to_vec() })
-        };
-        Some(Self {
-            profile,
-            client: master(&keys[..16], client_salt)?,
-            server: master(&keys[16..], server_salt)?,
-        })
+        let master = |key: &[u8], salt: &[u8]| Some(Master { key: key.try_into().ok()?, salt: salt.to_vec() });
+        Some(Self { profile, client: master(&keys[..16], client_salt)?, server: master(&keys[16..], server_salt)? })
     }
 }
 
 /// AES-CM pseudo-random function with a key derivation rate of zero (RFC 3711 §4.3.3). Twelve-byte salts
 /// are used as they are, padded on the right (RFC 7714 §11).
-pub(super) fn derive(
-    crypto: &dyn RTCCrypto,
-    master: &Master,
-    label: Label,
-    out: &mut [u8],
-) -> Result<(), CryptoError> {
+pub(super) fn derive(crypto: &dyn RTCCrypto, master: &Master, label: Label, out: &mut [u8]) -> Result<(), CryptoError> {
     let mut input = [0u8; 16];
     input[..master.salt.len()].copy_from_slice(&master.salt);
     input[7] ^= label as u8;

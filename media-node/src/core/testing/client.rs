@@ -11,6 +11,7 @@ use rtc::dtls::config::{ClientAuthType, ConfigBuilder};
 use rtc::dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::shared::TransportProtocol;
+use rtc::shared::error::Error;
 use rtc::srtp::config::Config as SrtpConfig;
 use rtc::srtp::context::Context;
 use rtc::srtp::option::{srtcp_replay_protection, srtp_replay_protection};
@@ -23,13 +24,15 @@ use rtc::stun::integrity::MessageIntegrity;
 use rtc::stun::message::{BINDING_ERROR, BINDING_REQUEST, BINDING_SUCCESS, Message, Setter, TransactionId};
 use rtc::stun::textattrs::TextAttribute;
 
-use super::track::{Outgoing, Receiver};
+use super::receiver::Receiver;
+use super::track::Outgoing;
 use crate::core::command::{DtlsRole, Fingerprint, IceCredentials};
 use crate::core::identity::Identity;
 use crate::core::srtp::EXPORTER_LABEL;
 
 const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 9)), 9);
 const CHECK: Duration = Duration::from_millis(50);
+const REPEAT: Duration = Duration::from_millis(80);
 const CONSENT: Duration = Duration::from_millis(2500);
 
 #[derive(Clone)]
@@ -70,6 +73,9 @@ pub(crate) struct Client {
     pub role_conflicts: u32,
     dtls: Endpoint,
     started: bool,
+    /// What was sent last in the handshake, repeated as BoringSSL and OpenSSL do.
+    flight: Vec<Vec<u8>>,
+    repeat: Option<(Instant, Duration)>,
     server_fingerprint: Option<Fingerprint>,
     pub connected: bool,
     pub closed: bool,
@@ -105,6 +111,8 @@ impl Client {
             role_conflicts: 0,
             dtls: Endpoint::new(PEER, TransportProtocol::UDP, None),
             started: false,
+            flight: Vec::new(),
+            repeat: None,
             server_fingerprint: None,
             connected: false,
             closed: false,
@@ -162,13 +170,17 @@ impl Client {
             DtlsRole::Client => self.dtls.connect(now, PEER, config, None).unwrap(),
             DtlsRole::Server => self.dtls.set_server_config(Some(config)),
         }
-        self.drain_dtls();
+        self.drain_dtls(now);
     }
 
-    fn drain_dtls(&mut self) {
-        while let Some(transmit) = self.dtls.poll_transmit() {
-            self.out.push_back(transmit.message.to_vec());
+    fn drain_dtls(&mut self, now: Instant) {
+        let flight: Vec<_> = std::iter::from_fn(|| self.dtls.poll_transmit()).map(|t| t.message.to_vec()).collect();
+        if flight.is_empty() {
+            return;
         }
+        self.out.extend(flight.iter().cloned());
+        self.flight = flight;
+        self.repeat = Some((now + REPEAT, REPEAT));
     }
 
     pub fn check(&self, password: &str) -> Vec<u8> {
@@ -199,7 +211,8 @@ impl Client {
 
     pub fn timeout(&self) -> Option<Instant> {
         let check = self.checking.then_some(self.next_check);
-        let dtls = if self.connected { None } else { self.dtls.poll_timeout(&PEER) };
+        let repeat = self.repeat.map(|(at, _)| at);
+        let dtls = if self.connected { None } else { self.dtls.poll_timeout(&PEER).into_iter().chain(repeat).min() };
         let media = if self.connected { self.tracks.iter().filter_map(Outgoing::due).min() } else { None };
         let feedback = if self.connected { self.receiver.due() } else { None };
         [check, dtls, media, feedback].into_iter().flatten().min()
@@ -213,9 +226,15 @@ impl Client {
         }
         if !self.connected && self.dtls.poll_timeout(&PEER).is_some_and(|at| now >= at) {
             let _ = self.dtls.handle_timeout(PEER, now);
-            self.drain_dtls();
+            self.drain_dtls(now);
         }
         if !self.connected {
+            if let Some((at, interval)) = self.repeat
+                && now >= at
+            {
+                self.out.extend(self.flight.iter().cloned());
+                self.repeat = Some((now + interval * 2, interval * 2));
+            }
             return;
         }
         let mut packets = Vec::new();
@@ -248,7 +267,7 @@ impl Client {
 
     pub fn close(&mut self, now: Instant) {
         self.dtls.stop(now, PEER);
-        self.drain_dtls();
+        self.drain_dtls(now);
         self.checking = false;
         self.tracks.clear();
     }
@@ -288,10 +307,10 @@ impl Client {
     fn on_dtls(&mut self, bytes: &[u8], now: Instant) {
         self.start_dtls(now);
         let Ok(events) = self.dtls.read(now, PEER, None, BytesMut::from(bytes)) else {
-            self.drain_dtls();
+            self.drain_dtls(now);
             return;
         };
-        self.drain_dtls();
+        self.drain_dtls(now);
         for event in events {
             match event {
                 EndpointEvent::HandshakeComplete => self.keys(),
@@ -342,9 +361,13 @@ impl Client {
 
     fn on_rtcp(&mut self, bytes: &[u8], now: Instant) {
         let Some((_, inbound)) = &mut self.srtp else { return };
-        let Ok(plain) = inbound.decrypt_rtcp(bytes) else {
-            self.undecryptable += 1;
-            return;
+        let plain = match inbound.decrypt_rtcp(bytes) {
+            Ok(plain) => plain,
+            Err(Error::SrtcpSsrcDuplicated(..)) => return,
+            Err(_) => {
+                self.undecryptable += 1;
+                return;
+            }
         };
         let packets = rtc::rtcp::packet::unmarshal(&mut &plain[..]).expect("our RTCP is well formed");
         let mut repairs = Vec::new();

@@ -2,13 +2,14 @@
 
 mod client;
 mod network;
+mod receiver;
 mod track;
 mod world;
 
 pub(crate) use client::{Client, ClientOptions};
-pub(crate) use network::{Direction, Network};
-pub(crate) use track::{Outgoing, Received, TrackKind};
-pub(crate) use world::{SERVER_IP, World};
+pub(crate) use network::Direction;
+pub(crate) use track::{Outgoing, TrackKind};
+pub(crate) use world::World;
 
 use std::time::Instant;
 

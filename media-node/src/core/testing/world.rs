@@ -11,8 +11,8 @@ use crate::core::command::{
     Command, ConsumerId, ConsumerSpec, Event, ExtensionKind, IceCredentials, ProducerId, RoomId, TransportId,
     TransportState,
 };
-use crate::core::{Config, Core, Identity, Stats};
 use crate::core::rtp::Ids;
+use crate::core::{Config, Core, Identity, Stats};
 
 pub(crate) const SERVER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
@@ -22,6 +22,9 @@ pub(crate) const SUBSCRIBER_IDS: [(ExtensionKind, u8); 4] = [
     (ExtensionKind::TransportCc, 5),
     (ExtensionKind::AudioLevel, 10),
 ];
+
+/// Sees every datagram that the server sends.
+pub(crate) type Tap = Box<dyn FnMut(&SocketAddr, &[u8])>;
 
 pub(crate) struct World {
     pub now: Instant,
@@ -34,7 +37,7 @@ pub(crate) struct World {
     pub transmits: u64,
     next_id: u64,
     /// What the server sent, to look at or to replay.
-    pub tap: Option<Box<dyn FnMut(&SocketAddr, &[u8])>>,
+    pub tap: Option<Tap>,
 }
 
 impl World {

@@ -1,0 +1,193 @@
+//! What a subscriber receives, checks and asks for.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rtc::rtcp::packet::Packet;
+use rtc::rtcp::receiver_report::ReceiverReport;
+use rtc::rtcp::reception_report::ReceptionReport;
+use rtc::rtcp::sender_report::SenderReport;
+use rtc::rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers};
+
+use super::track::bytes;
+use crate::core::command::ExtensionKind;
+use crate::core::rtp::{Header, Ids, Values, unwrap_rtx};
+
+/// A media packet as a subscriber got it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Received {
+    /// The publisher's count of this packet.
+    pub counter: u64,
+    pub timestamp: u32,
+    pub payload_type: u8,
+    pub marker: bool,
+    pub mid: Option<String>,
+    pub key_frame: bool,
+    pub picture_id: u16,
+    pub repaired: bool,
+    pub at: Instant,
+}
+
+/// One stream of a subscriber, by extended sequence number.
+#[derive(Default)]
+pub(crate) struct Incoming {
+    pub packets: BTreeMap<u64, Received>,
+    highest: Option<u64>,
+    pub missing: BTreeMap<u64, (u32, Instant)>,
+    pub report: Option<SenderReport>,
+    report_at: Option<Instant>,
+    pub reports: u32,
+}
+
+/// The receiving half of a client.
+#[derive(Default)]
+pub(crate) struct Receiver {
+    /// RTX SSRC to media SSRC and payload type.
+    pub rtx: BTreeMap<u32, (u32, u8)>,
+    pub ids: Ids,
+    pub nack: bool,
+    pub streams: BTreeMap<u32, Incoming>,
+    next_feedback: Option<Instant>,
+    next_report: Option<Instant>,
+    /// Ciphertexts by SSRC and sequence number, to compare repetitions with.
+    sealed: BTreeMap<(u32, u16), Vec<u8>>,
+    pub duplicates: u64,
+    pub transport_cc: Vec<u16>,
+}
+
+impl Receiver {
+    pub fn stream(&self, ssrc: u32) -> &Incoming {
+        self.streams.get(&ssrc).expect("something was received")
+    }
+
+    pub fn count(&self, ssrc: u32) -> usize {
+        self.streams.get(&ssrc).map_or(0, |s| s.packets.len())
+    }
+
+    pub fn receive(&mut self, plain: &[u8], sealed: &[u8], now: Instant) {
+        let header = Header::parse(plain).unwrap();
+        self.sealed.insert((header.ssrc, header.sequence), sealed.to_vec());
+        let mut packet = plain.to_vec();
+        if let Some(sequence) = Values::read(&packet, &header.extensions, &self.ids).transport_cc() {
+            self.transport_cc.push(sequence);
+        }
+        let mut header = header;
+        let mut repaired = false;
+        if let Some(&(ssrc, payload_type)) = self.rtx.get(&header.ssrc) {
+            let start = unwrap_rtx(&mut packet, &header, payload_type, ssrc).unwrap();
+            packet.drain(..start);
+            header = Header::parse(&packet).unwrap();
+            repaired = true;
+        }
+        let values = Values::read(&packet, &header.extensions, &self.ids);
+        let payload = &packet[header.payload_offset..];
+        let video = header.payload_type == 101;
+        let at = if video { 7 } else { 0 };
+        if payload.len() < at + 8 {
+            return;
+        }
+        let received = Received {
+            counter: u64::from_be_bytes(payload[at..at + 8].try_into().unwrap()),
+            timestamp: header.timestamp,
+            payload_type: header.payload_type,
+            marker: header.marker,
+            mid: values.text(ExtensionKind::Mid).map(str::to_owned),
+            key_frame: video && payload[0] & 0x10 != 0 && payload[6] & 1 == 0,
+            picture_id: if video { u16::from_be_bytes([payload[2] & 0x7f, payload[3]]) } else { 0 },
+            repaired,
+            at: now,
+        };
+        let stream = self.streams.entry(header.ssrc).or_default();
+        let index = match stream.highest {
+            None => (1 << 16) + u64::from(header.sequence),
+            Some(highest) => {
+                highest.wrapping_add_signed(i64::from(header.sequence.wrapping_sub(highest as u16) as i16))
+            }
+        };
+        if let Some(highest) = stream.highest {
+            for missing in highest + 1..index {
+                stream.missing.insert(missing, (0, now + Duration::from_millis(5)));
+            }
+        }
+        stream.highest = Some(stream.highest.map_or(index, |h| h.max(index)));
+        stream.missing.remove(&index);
+        if let Some(before) = stream.packets.get(&index) {
+            assert_eq!(before.counter, received.counter, "two packets under one sequence number");
+            self.duplicates += 1;
+            return;
+        }
+        stream.packets.insert(index, received);
+        if !stream.missing.is_empty() {
+            self.next_feedback.get_or_insert(now + Duration::from_millis(5));
+        }
+        self.next_report.get_or_insert(now + Duration::from_millis(500));
+    }
+
+    /// A packet that SRTP refused: fine if it is the repetition of one, byte by byte.
+    pub fn replayed(&mut self, sealed: &[u8], undecryptable: &mut u64) {
+        let key = Header::parse(sealed).map(|h| (h.ssrc, h.sequence));
+        match key.and_then(|key| self.sealed.get(&key)) {
+            Some(before) if before == sealed => self.duplicates += 1,
+            _ => *undecryptable += 1,
+        }
+    }
+
+    pub fn on_report(&mut self, packet: &dyn Packet, now: Instant) {
+        if let Some(report) = packet.as_any().downcast_ref::<SenderReport>() {
+            let stream = self.streams.entry(report.ssrc).or_default();
+            stream.report = Some(report.clone());
+            stream.report_at = Some(now);
+            stream.reports += 1;
+        }
+    }
+
+    pub fn due(&self) -> Option<Instant> {
+        [self.next_feedback.filter(|_| self.nack), self.next_report].into_iter().flatten().min()
+    }
+
+    pub fn feedback(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        if self.nack && self.next_feedback.is_some_and(|at| now >= at) {
+            let mut left = false;
+            for (ssrc, stream) in &mut self.streams {
+                let mut ask = Vec::new();
+                stream.missing.retain(|index, (attempts, due)| {
+                    if now >= *due {
+                        ask.push(*index as u16);
+                        *attempts += 1;
+                        *due = now + Duration::from_millis(50);
+                    }
+                    *attempts < 12
+                });
+                left |= !stream.missing.is_empty();
+                for ask in ask.chunks(200) {
+                    let nacks = nack_pairs_from_sequence_numbers(ask);
+                    out.push(bytes(&TransportLayerNack { sender_ssrc: 1, media_ssrc: *ssrc, nacks }));
+                }
+            }
+            self.next_feedback = left.then(|| now + Duration::from_millis(10));
+        }
+        if self.next_report.is_some_and(|at| now >= at) {
+            self.next_report = Some(now + Duration::from_secs(1));
+            let reports = self
+                .streams
+                .iter()
+                .filter_map(|(ssrc, stream)| {
+                    let held = stream.report_at.map_or(Duration::ZERO, |at| now - at);
+                    Some(ReceptionReport {
+                        ssrc: *ssrc,
+                        fraction_lost: 0,
+                        total_lost: 0,
+                        last_sequence_number: stream.highest? as u32,
+                        jitter: 0,
+                        last_sender_report: stream.report.as_ref().map_or(0, |r| (r.ntp_time >> 16) as u32),
+                        delay: (held.as_micros() * 65_536 / 1_000_000) as u32,
+                    })
+                })
+                .collect();
+            out.push(bytes(&ReceiverReport { ssrc: 1, reports, profile_extensions: Bytes::new() }));
+        }
+        out
+    }
+}
