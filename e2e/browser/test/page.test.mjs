@@ -49,6 +49,14 @@ test('frames per second are over the last two seconds', () => {
   assert.equal(received.video().framesDecoded, 70);
 });
 
+test('nothing received is no frames per second, not those of before', () => {
+  const received = new Received();
+  for (const [second, framesDecoded] of [0, 30, 60].entries()) received.observe(second * 1000, video({ framesDecoded }));
+  for (const second of [3, 4, 5]) received.rest(second * 1000);
+  assert.equal(received.video().fps, 0);
+  assert.equal(received.video().framesDecoded, 60);
+});
+
 test('totals go on when a participant is consumed anew and its stream begins at zero', () => {
   const received = new Received();
   received.observe(0, video({ framesDecoded: 100, freezeCount: 1 }));

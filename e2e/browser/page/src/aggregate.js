@@ -104,6 +104,16 @@ export class Received {
     for (const name of COUNTERS) this.total[name] = (this.total[name] ?? 0) + ((stat[name] ?? 0) - (before?.[name] ?? 0));
     this.#last.set(stream, stat);
     this.latest = stat;
+    this.#remember(at);
+  }
+
+  /** Nothing is received now. @param {number} at milliseconds */
+  rest(at) {
+    if (this.latest) this.#remember(at);
+  }
+
+  /** @param {number} at */
+  #remember(at) {
     this.#history.push({ at, total: { ...this.total } });
     while (this.#history.length > 2 && at - (this.#history[1]?.at ?? at) >= RATE_WINDOW_MS) this.#history.shift();
   }

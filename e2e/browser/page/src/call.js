@@ -216,6 +216,7 @@ export class Call {
         for (const [kind, into] of /** @type {const} */ ([['audio', audio], ['video', video]])) {
           const stat = inbound.get(tile.shown[kind]?.id ?? '');
           if (stat) into.observe(at, stat);
+          else into.rest(at);
         }
       }
     }
@@ -244,7 +245,7 @@ export class Call {
    * @param {() => Promise<MediaStreamTrack[]>} tracks
    */
   async #attempt(ticket, tracks) {
-    const backoff = new Backoff();
+    const backoff = new Backoff({ limitMs: 1000 });
     while (!this.#isOver) {
       /** @type {Session | undefined} */
       let session;

@@ -38,7 +38,7 @@ export class EventStream {
 
   async #run() {
     const { signal } = this.#stopped;
-    const backoff = new Backoff();
+    const backoff = new Backoff({ limitMs: 1000 });
     for (let first = true; !signal.aborted; first = false) {
       const began = performance.now();
       let why;

@@ -21,7 +21,8 @@ const asked = joinParams(location.href);
 // Whoever copies or shows the address does not hand the token on.
 if (asked.token) history.replaceState(null, '', withoutToken(location.href));
 fields.room.value = asked.room || 'default.demo';
-fields.user.value = asked.user || `guest-${crypto.randomUUID().slice(0, 4)}`;
+// Reloading keeps the name; handing the address on does not hand it on.
+fields.user.value = asked.user || sessionStorage.getItem('user') || `guest-${crypto.randomUUID().slice(0, 4)}`;
 
 form.addEventListener('submit', (event) => {
   event.preventDefault();
@@ -52,6 +53,7 @@ Object.assign(window, { callplane: surface });
 async function join() {
   const { user, room } = { user: fields.user.value.trim(), room: fields.room.value.trim() };
   const token = user === asked.user && room === asked.room ? asked.token : undefined;
+  sessionStorage.setItem('user', user);
   history.replaceState(null, '', `#room=${encodeURIComponent(room)}`);
   call = new Call({ room, user, token }, { grid, onChange: render, media });
   grid.replaceChildren();
