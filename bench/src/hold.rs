@@ -30,11 +30,9 @@ pub async fn measure(
 ) -> Result<Operator> {
     let load = Load::new(server.client().await?);
     let observer = Observer::start(server.client().await?);
-    // The rooms that the earlier parts left count as well.
-    observer.until_ready(1, PATIENCE).await?;
-    let missing = rooms.saturating_sub(observer.ready());
-    println!("making {missing} rooms more…");
-    let ((), ()) = tokio::try_join!(load.flat_out("hold-", missing), observer.until_ready(rooms, PATIENCE))?;
+    println!("filling up to {rooms} rooms…");
+    // The rooms that are there already are few and count as well.
+    tokio::try_join!(load.flat_out("hold-", rooms), observer.until_ready("hold-", rooms, PATIENCE))?;
     let held = operator.usage()?;
     report.add(format!("memory with {rooms} rooms"), "MB", Goal::AtMost(500.0), held.resident as f64 / MEGABYTE);
     operator.stop().await?;
@@ -42,8 +40,7 @@ pub async fn measure(
     let began = clock::now();
     let operator = Operator::start(program, &server.kubeconfig, log)?;
     load.one("first-decision").await?;
-    let ready = observer.ready();
-    observer.until_ready(ready.max(rooms) + 1, PATIENCE).await?;
+    observer.until_ready("first-decision", 1, PATIENCE).await?;
     let first = began.elapsed().as_secs_f64();
     report.add(format!("restart to first decision with {rooms} rooms"), "s", Goal::AtMost(30.0), first);
     let restarted = operator.usage()?;

@@ -65,22 +65,32 @@ impl Observer {
 
     /// How many rooms were ready at one time or another.
     pub fn ready(&self) -> usize {
-        lock(&self.seen).ready
+        *self.ready.borrow()
     }
 
-    /// Waits until `count` rooms are ready.
+    /// Waits until `count` rooms whose names begin with `prefix` are ready.
     ///
     /// # Errors
-    /// When no further one becomes ready for `patience`.
-    pub async fn until_ready(&self, count: usize, patience: Duration) -> Result<()> {
+    /// When no further room becomes ready for `patience`.
+    pub async fn until_ready(&self, prefix: &str, count: usize, patience: Duration) -> Result<()> {
+        let is_one = |(name, room): &(&String, &Room)| room.ready.is_some() && name.starts_with(prefix);
+        // Looking at all of them each time would take longer than what is measured.
+        self.until(patience, |rooms| rooms.len() >= count && rooms.iter().filter(is_one).count() >= count).await
+    }
+
+    /// Waits until `check` accepts what is known of the rooms.
+    ///
+    /// # Errors
+    /// When it does not, and no further room becomes ready for `patience`.
+    pub async fn until(&self, patience: Duration, check: impl Fn(&HashMap<String, Room>) -> bool) -> Result<()> {
         let mut ready = self.ready.clone();
         loop {
             let now = *ready.borrow_and_update();
-            if now >= count {
+            if check(&lock(&self.seen).rooms) {
                 return Ok(());
             }
             let more = tokio::time::timeout(patience, ready.changed()).await;
-            ensure!(matches!(more, Ok(Ok(()))), "only {now} of {count} rooms are ready, and no more for {patience:?}");
+            ensure!(matches!(more, Ok(Ok(()))), "only {now} rooms are ready, and no more for {patience:?}");
         }
     }
 

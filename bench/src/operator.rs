@@ -61,7 +61,7 @@ impl Operator {
             .env("POD_NAME", "bench-operator")
             .env("POD_NAMESPACE", NAMESPACE)
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()))
-            .args(["--media-node-image", "bench/none"])
+            .args(["--media-node-image", "bench/none", "--admin-listen", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -117,6 +117,12 @@ pub fn percentile_ms(sorted: &[Duration], share: f64) -> f64 {
     sorted.get(rank.saturating_sub(1)).map_or(0.0, |d| d.as_secs_f64() * 1000.0)
 }
 
+/// The middle one of `values`, the lower one of two; 0 when there are none.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +133,13 @@ mod tests {
         assert_eq!([0.5, 0.99, 1.0].map(|share| percentile_ms(&sorted, share)), [50.0, 99.0, 100.0]);
         assert_eq!(percentile_ms(&sorted[..1], 0.99), 1.0);
         assert_eq!(percentile_ms(&[], 0.5), 0.0);
+    }
+
+    #[test]
+    fn a_median_is_a_value_that_was_measured() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0]), 1.0);
+        assert_eq!(median(Vec::new()), 0.0);
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! How fast rooms are placed: the operator beside what the API server can do without it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Result;
 use callplane_bench::{
     api_server::ApiServer,
+    clock,
     fleet::Fleet,
     hold,
     load::{Load, WRITERS},
     observer::Observer,
     operator::{self, Operator},
-    report::{Goal, Report, machine, percentile_ms},
+    report::{Goal, Report, machine, median, percentile_ms},
 };
 use clap::Parser;
 
@@ -20,9 +24,12 @@ const MEGABYTE: f64 = 1_000_000.0;
 /// Measures how fast the operator places rooms, on an API server of the benchmark's own.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Rooms that are created as fast as can be, with and without the operator.
-    #[arg(long, default_value_t = 3000)]
+    /// Rooms that are created as fast as can be in each round, without the operator and with it.
+    #[arg(long, default_value_t = 2000)]
     rooms: usize,
+    /// Rounds. The median of each value is reported.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
     /// Media nodes.
     #[arg(long, default_value_t = 300)]
     nodes: usize,
@@ -76,25 +83,19 @@ async fn measure(options: &Options, report: &mut Report) -> Result<()> {
     }
     let server = ApiServer::start(&options.bin.clone().unwrap_or_else(cache_bin)).await?;
     let _fleet = Fleet::start(server.client().await?, options.nodes).await?;
-    let load = Load::new(server.client().await?);
+    let bench =
+        Bench { options, program: &program, log: &log, server: &server, load: Load::new(server.client().await?) };
     report.add("media nodes", "", Goal::None, options.nodes as f64);
 
-    println!("{} rooms without the operator…", options.rooms);
-    let raw = without_operator(&server, &load, options.rooms, report).await?;
-
-    let operator = Operator::start(&program, &server.kubeconfig, &log)?;
-    let observer = Observer::start(server.client().await?);
-    load.one("first").await?;
-    observer.until_ready(1, PATIENCE).await?;
-
-    println!("{} rooms a second for {} s…", options.rate, options.seconds);
-    at_rate(&load, &observer, options, report).await?;
-    println!("{} rooms as fast as can be…", options.rooms);
-    flat_out(&load, &observer, &operator, (options.rooms, raw), report).await?;
-    if observer.relisted() {
-        println!("the watch had to list again: not every write was counted");
+    let mut rounds = Vec::new();
+    for round in 1..=options.rounds {
+        println!("round {round} of {}: {} rooms without the operator, then with it…", options.rounds, options.rooms);
+        rounds.push(bench.round(round).await?);
     }
-    drop(observer);
+    add_rounds(&rounds, report);
+    let operator = bench.operator().await?;
+    println!("{} rooms a second for {} s…", options.rate, options.seconds);
+    bench.at_rate(report).await?;
     let operator = match options.hold {
         Some(rooms) => hold::measure(&server, operator, (&program, &log), rooms, report).await?,
         None => operator,
@@ -102,53 +103,101 @@ async fn measure(options: &Options, report: &mut Report) -> Result<()> {
     operator.stop().await
 }
 
-/// The limit: create and status write by the same writers, watched by the same watch, and nobody else there.
-async fn without_operator(server: &ApiServer, load: &Load, rooms: usize, report: &mut Report) -> Result<f64> {
-    let observer = Observer::start(server.client().await?);
-    // Connections are made and code is warm before it counts.
-    load.raw("warm-", WRITERS * 4).await?;
-    let took = load.raw("raw-", rooms).await?;
-    let rate = rooms as f64 / took.as_secs_f64();
-    report.add(format!("the API server alone: create + status, {WRITERS} writers"), "rooms/s", Goal::None, rate);
-    drop(observer);
-    load.clear().await?;
-    Ok(rate)
+struct Bench<'a> {
+    options: &'a Options,
+    program: &'a Path,
+    log: &'a Path,
+    server: &'a ApiServer,
+    load: Load,
 }
 
-async fn at_rate(load: &Load, observer: &Observer, options: &Options, report: &mut Report) -> Result<()> {
-    let count = (options.rate * options.seconds).round() as usize;
-    let before = observer.ready();
-    let sent = load.at_rate("rate-", count, options.rate).await?;
-    observer.until_ready(before + count, PATIENCE).await?;
-    let rooms = observer.rooms("rate-");
-    let mut times: Vec<_> = rooms.iter().filter_map(|(name, room)| Some(room.ready? - *sent.get(name)?)).collect();
-    times.sort();
-    let at = format!("at {} rooms/s, create sent → Ready seen", options.rate);
-    report.add(format!("{at}, p50"), "ms", Goal::AtMost(20.0), percentile_ms(&times, 0.5));
-    report.add(format!("{at}, p99"), "ms", Goal::AtMost(100.0), percentile_ms(&times, 0.99));
-    report.add(format!("{at}, slowest"), "ms", Goal::None, percentile_ms(&times, 1.0));
-    Ok(())
+/// What one round measured: a machine's mood changes, so the two sides are compared within a round only.
+struct Round {
+    raw: f64,
+    rate: f64,
+    writes: f64,
+    cpu_per_1000: f64,
+    resident: f64,
 }
 
-async fn flat_out(
-    load: &Load,
-    observer: &Observer,
-    operator: &Operator,
-    (count, raw): (usize, f64),
-    report: &mut Report,
-) -> Result<()> {
-    let (before, ready) = (operator.usage()?, observer.ready());
-    let began = callplane_bench::clock::now();
-    tokio::try_join!(load.flat_out("flat-", count), observer.until_ready(ready + count, PATIENCE))?;
-    let rate = count as f64 / began.elapsed().as_secs_f64();
-    let after = operator.usage()?;
-    let rooms = observer.rooms("flat-");
-    let writes = rooms.values().map(|room| f64::from(room.writes)).sum::<f64>() / rooms.len() as f64;
-    let cpu = (after.cpu_seconds - before.cpu_seconds) * 1000.0 / count as f64;
-    report.add(format!("all out, {WRITERS} writers, until all are Ready"), "rooms/s", Goal::None, rate);
-    report.add("share of what the API server can do alone", "", Goal::AtLeast(0.9), rate / raw);
-    report.add("operator writes per room until Ready", "", Goal::AtMost(2.0), writes);
-    report.add("operator CPU per 1000 rooms", "s", Goal::None, cpu);
-    report.add("operator memory", "MB", Goal::None, after.resident as f64 / MEGABYTE);
-    Ok(())
+impl Bench<'_> {
+    async fn observer(&self) -> Result<Observer> {
+        Ok(Observer::start(self.server.client().await?))
+    }
+
+    /// An operator that has placed its first room.
+    async fn operator(&self) -> Result<Operator> {
+        let operator = Operator::start(self.program, &self.server.kubeconfig, self.log)?;
+        let observer = self.observer().await?;
+        let name = format!("first-{}", clock::wall().as_millisecond());
+        self.load.one(&name).await?;
+        observer.until(PATIENCE, |rooms| rooms.get(&name).is_some_and(|room| room.ready.is_some())).await?;
+        Ok(operator)
+    }
+
+    async fn round(&self, round: usize) -> Result<Round> {
+        let (load, rooms) = (&self.load, self.options.rooms);
+        // The limit: create and status write by the same writers, watched by the same watch, and nobody else there.
+        let observer = self.observer().await?;
+        load.raw(&format!("warm-{round}-"), WRITERS * 4).await?;
+        let raw = rooms as f64 / load.raw(&format!("raw-{round}-"), rooms).await?.as_secs_f64();
+        drop(observer);
+        load.clear().await?;
+
+        let operator = self.operator().await?;
+        let observer = self.observer().await?;
+        load.flat_out(&format!("warm-{round}-"), WRITERS * 4).await?;
+        let prefix = format!("flat-{round}-");
+        let before = operator.usage()?;
+        let began = clock::now();
+        let all_ready = observer.until_ready(&prefix, rooms, PATIENCE);
+        tokio::try_join!(load.flat_out(&prefix, rooms), all_ready)?;
+        let rate = rooms as f64 / began.elapsed().as_secs_f64();
+        let after = operator.usage()?;
+        let seen = observer.rooms(&prefix);
+        if observer.relisted() {
+            println!("the watch had to list again: not every write was counted");
+        }
+        operator.stop().await?;
+        drop(observer);
+        load.clear().await?;
+        Ok(Round {
+            raw,
+            rate,
+            writes: seen.values().map(|room| f64::from(room.writes)).sum::<f64>() / seen.len() as f64,
+            cpu_per_1000: (after.cpu_seconds - before.cpu_seconds) * 1000.0 / rooms as f64,
+            resident: after.resident as f64 / MEGABYTE,
+        })
+    }
+
+    async fn at_rate(&self, report: &mut Report) -> Result<()> {
+        let Options { rate, seconds, .. } = *self.options;
+        let count = (rate * seconds).round() as usize;
+        let observer = self.observer().await?;
+        let sent = self.load.at_rate("rate-", count, rate).await?;
+        observer.until_ready("rate-", count, PATIENCE).await?;
+        let rooms = observer.rooms("rate-");
+        let mut times: Vec<_> = rooms.iter().filter_map(|(name, room)| Some(room.ready? - *sent.get(name)?)).collect();
+        times.sort();
+        let at = format!("at {rate} rooms/s, create sent → Ready seen");
+        report.add(format!("{at}, p50"), "ms", Goal::AtMost(20.0), percentile_ms(&times, 0.5));
+        report.add(format!("{at}, p99"), "ms", Goal::AtMost(100.0), percentile_ms(&times, 0.99));
+        report.add(format!("{at}, slowest"), "ms", Goal::None, percentile_ms(&times, 1.0));
+        Ok(())
+    }
+}
+
+fn add_rounds(rounds: &[Round], report: &mut Report) {
+    let middle = |of: fn(&Round) -> f64| median(rounds.iter().map(of).collect());
+    report.add(
+        format!("API server alone: create + status, {WRITERS} writers"),
+        "rooms/s",
+        Goal::None,
+        middle(|r| r.raw),
+    );
+    report.add(format!("with the operator: {WRITERS} writers, all Ready"), "rooms/s", Goal::None, middle(|r| r.rate));
+    report.add("share of the API server alone, in a round", "", Goal::AtLeast(0.9), middle(|r| r.rate / r.raw));
+    report.add("operator writes per room until Ready", "", Goal::AtMost(2.0), middle(|r| r.writes));
+    report.add("operator CPU per 1000 rooms", "s", Goal::None, middle(|r| r.cpu_per_1000));
+    report.add("operator memory", "MB", Goal::None, middle(|r| r.resident));
 }
