@@ -32,11 +32,12 @@ const WATCH_SECONDS: u32 = 120;
 /// How long a connection to the API server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the beginning of an answer may take.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long the beginning of an answer may take. An overloaded API server needs seconds to list thousands
+/// of rooms, and giving up early would make it list them again.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(12);
 
 /// How long a list may stand still.
-const LIST_STALLED: Duration = Duration::from_secs(15);
+const LIST_STALLED: Duration = Duration::from_secs(30);
 
 /// A client for this process, in a cluster or with a kubeconfig.
 ///

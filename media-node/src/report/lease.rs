@@ -24,8 +24,13 @@ use super::{
 /// started together do not renew together.
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 
-/// How long one renewal may take. Two fit between the moment when a renewal is due and the lease's end.
-pub const RENEW_TIMEOUT: Duration = Duration::from_millis(1_200);
+/// How long one renewal may take when the last one went well: it begins five seconds after that one and
+/// leaves half a second to try again on another connection before the lease ends.
+pub const RENEW_TIMEOUT: Duration = Duration::from_millis(2_500);
+
+/// How long one may take after a failure. An API server that is slow because it is overloaded is not helped
+/// by requests that are given up and sent again.
+pub const PATIENT_TIMEOUT: Duration = Duration::from_millis(4_500);
 
 /// The longest wait before a failed renewal is tried again.
 pub const RETRY_WITHIN: Duration = Duration::from_millis(600);
@@ -37,13 +42,15 @@ pub struct Pace {
     pub every: Duration,
     /// See [`RENEW_TIMEOUT`].
     pub timeout: Duration,
+    /// See [`PATIENT_TIMEOUT`].
+    pub patience: Duration,
     /// See [`RETRY_WITHIN`].
     pub retry: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { every: RENEW_EVERY, timeout: RENEW_TIMEOUT, retry: RETRY_WITHIN }
+        Self { every: RENEW_EVERY, timeout: RENEW_TIMEOUT, patience: PATIENT_TIMEOUT, retry: RETRY_WITHIN }
     }
 }
 
@@ -144,9 +151,10 @@ impl Renewal {
     /// nevertheless.
     pub async fn renew(&mut self) -> Result<(), Error> {
         let sent = self.guard.moment();
-        let renewed = match time::timeout(self.pace.timeout, self.write()).await {
+        let timeout = if self.held.is_some() { self.pace.timeout } else { self.pace.patience };
+        let renewed = match time::timeout(timeout, self.write()).await {
             Ok(result) => result.map_err(Error::Api),
-            Err(_) => Err(Error::Timeout(self.pace.timeout)),
+            Err(_) => Err(Error::Timeout(timeout)),
         };
         self.metrics.lease(Outcome::of(&renewed));
         if renewed.is_ok() {

@@ -36,7 +36,7 @@ use crate::rooms::{Directory, Refusal, RoomKey, RoomLoad};
 const SAMPLE: Duration = Duration::from_secs(1);
 
 /// How long one write may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The longest wait after a write that failed; it starts with a second and doubles.
 const LONGEST_RETRY: Duration = Duration::from_secs(10);

@@ -122,7 +122,7 @@ macro_rules! until {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        if tokio::time::timeout(Duration::from_secs(20), waiting).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(60), waiting).await.is_err() {
             panic!($($what)+);
         }
     };
@@ -259,6 +259,7 @@ async fn the_lease_is_taken_over_and_renewed_whatever_happens_to_it() {
     let pace = lease::Pace {
         every: Duration::from_millis(50),
         timeout: Duration::from_millis(100),
+        patience: Duration::from_millis(150),
         retry: Duration::from_millis(20),
     };
     let (_owner, owner) = watch::channel(None);

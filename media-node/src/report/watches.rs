@@ -26,7 +26,7 @@ use crate::rooms::{Assignment, Directory, Reason, Refusal, RoomKey};
 const QUESTIONS: usize = 16;
 
 /// How long the answer to one question may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long to wait before a question is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
