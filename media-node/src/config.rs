@@ -131,8 +131,9 @@ pub struct Config {
     /// How the log is written.
     #[arg(long, env = "CALLPLANE_LOG_FORMAT", default_value = "json")]
     pub log_format: LogFormat,
-    /// What is logged, such as `info` or `callplane_media_node=debug`.
-    #[arg(long, env = "CALLPLANE_LOG", default_value = "info")]
+    /// What is logged, such as `info` or `callplane_media_node=debug`. By default without the DTLS
+    /// library's warnings about each browser's newer extensions.
+    #[arg(long, env = "CALLPLANE_LOG", default_value = "info,rtc_dtls=error")]
     pub log: String,
 }
 
@@ -175,7 +176,8 @@ impl Config {
         if !self.standalone && self.cors_origin.iter().any(|origin| origin == "*") {
             return Err("--cors-origin *: is for --standalone only".into());
         }
-        let announced = self.announce.iter().find(|announce| announce.ip.is_unspecified() || announce.ip.is_multicast());
+        let announced =
+            self.announce.iter().find(|announce| announce.ip.is_unspecified() || announce.ip.is_multicast());
         if let Some(announce) = announced {
             return Err(format!("--announce {}: nobody can reach that address", announce.ip));
         }
@@ -184,7 +186,11 @@ impl Config {
         }
         let last_port = usize::from(self.rtc_listen.port()) + self.worker_count();
         if self.rtc_listen.port() != 0 && last_port > usize::from(u16::MAX) {
-            return Err(format!("--rtc-listen {}: {} workers need as many ports", self.rtc_listen, self.worker_count()));
+            return Err(format!(
+                "--rtc-listen {}: {} workers need as many ports",
+                self.rtc_listen,
+                self.worker_count()
+            ));
         }
         Ok(())
     }
@@ -220,7 +226,8 @@ impl Config {
         }
         if announced.is_empty() {
             let ip = match self.rtc_listen.ip() {
-                ip if ip.is_unspecified() => outgoing_address().ok_or("--announce is needed: no route to anywhere tells this machine's address")?,
+                ip if ip.is_unspecified() => outgoing_address()
+                    .ok_or("--announce is needed: no route to anywhere tells this machine's address")?,
                 ip => ip,
             };
             announced.push((ip, Vec::new()));
@@ -252,7 +259,8 @@ fn outgoing_address() -> Option<IpAddr> {
 fn is_origin(origin: &str) -> bool {
     let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
     origin == "*"
-        || host.is_some_and(|host| !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@".contains(&b)))
+        || host
+            .is_some_and(|host| !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@".contains(&b)))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

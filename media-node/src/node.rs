@@ -1,6 +1,13 @@
 //! Wires the parts into a process, and ends it in order.
 
-use std::{fs, io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use callplane_crds::medianode::Endpoints;
@@ -103,7 +110,7 @@ fn serve(config: Config) -> Result<(), Error> {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match config.log_format {
         LogFormat::Json => log.json().init(),
-        LogFormat::Text => log.init(),
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(run(config, verifier));

@@ -40,7 +40,10 @@ async fn the_recorded_exchange_is_answered_as_mediasoup_answered_it() {
     assert!(same_shape(&created["iceParameters"], &recorded["iceParameters"]), "{created}");
     assert!(same_shape(&created["iceCandidates"], &recorded["iceCandidates"]), "{created}");
     assert!(same_shape(&created["dtlsParameters"]["fingerprints"][0], &recorded["dtlsParameters"]["fingerprints"][0]));
-    assert_eq!((&created["dtlsParameters"]["role"], &created["iceParameters"]["iceLite"]), (&json!("auto"), &json!(true)));
+    assert_eq!(
+        (&created["dtlsParameters"]["role"], &created["iceParameters"]["iceLite"]),
+        (&json!("auto"), &json!(true))
+    );
     let send = created["id"].as_str().unwrap().to_owned();
 
     let connect = json!({"dtlsParameters": capture("11-connect")["request"]["dtlsParameters"]});
@@ -145,7 +148,9 @@ async fn what_a_body_may_not_be_is_said_by_name() {
     let server = Server::with_room().await;
     let send = server.transport("ann", "send").await;
     let produce_path = format!("/transports/{send}/produce");
-    let post = |body: String| server.room("ann", Method::POST, &produce_path).header("content-type", "application/json").body(body);
+    let post = |body: String| {
+        server.room("ann", Method::POST, &produce_path).header("content-type", "application/json").body(body)
+    };
 
     refused(answer(post("{".into())).await, StatusCode::BAD_REQUEST, "malformed-json");
     let body = refused(answer(post(r#"{"kind": "smell"}"#.into())).await, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
@@ -155,7 +160,8 @@ async fn what_a_body_may_not_be_is_said_by_name() {
     refused(answer(text).await, StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json");
 
     let simulcast = capture("13-produce-video-vp8-simulcast")["request"].clone();
-    let problem = refused(server.post("ann", &produce_path, simulcast).await, StatusCode::UNPROCESSABLE_ENTITY, "unsupported");
+    let problem =
+        refused(server.post("ann", &produce_path, simulcast).await, StatusCode::UNPROCESSABLE_ENTITY, "unsupported");
     assert_eq!(problem["field"], "rtpParameters.encodings");
     let connect = json!({"dtlsParameters": {"fingerprints": [{"algorithm": "sha-256", "value": "00"}]}});
     let path = format!("/transports/{send}/connect");
@@ -173,8 +179,16 @@ async fn what_is_not_there_is_not_found_and_what_is_full_is_full() {
     refused(server.delete("ann", "/producers/nope").await, not_found, "producer-not-found");
     refused(server.delete("ann", "/nothing").await, not_found, "no-such-route");
     refused(answer(server.request(Method::GET, "/")).await, not_found, "no-such-route");
-    refused(answer(server.room("ann", Method::PUT, "/transports")).await, StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed");
-    refused(answer(server.room("ann", Method::GET, "/events")).await, StatusCode::UPGRADE_REQUIRED, "websocket-required");
+    refused(
+        answer(server.room("ann", Method::PUT, "/transports")).await,
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+    );
+    refused(
+        answer(server.room("ann", Method::GET, "/events")).await,
+        StatusCode::UPGRADE_REQUIRED,
+        "websocket-required",
+    );
 
     // Of another participant is as good as not there, and whoever has not entered has nothing.
     server.transport("bob", "recv").await;
@@ -223,7 +237,10 @@ async fn a_newer_token_waits_for_its_epoch_and_then_ends_the_older_claim() {
     server.transport("ann", "send").await;
     let with_epoch = |user: &str, epoch| {
         let token = server.signer.token(&callplane_media_node::auth::Claims { epoch, ..claims(user) }).unwrap();
-        server.request(Method::POST, &format!("/api/rooms/{CALL}/transports")).bearer_auth(token).json(&json!({"direction": "send"}))
+        server
+            .request(Method::POST, &format!("/api/rooms/{CALL}/transports"))
+            .bearer_auth(token)
+            .json(&json!({"direction": "send"}))
     };
     // The watch delivers epoch 4 while the request waits.
     let (directory, waiting) = (server.directory.clone(), tokio::spawn(answer(with_epoch("bob", 4))));
@@ -272,7 +289,9 @@ async fn too_many_requests_are_refused_by_user_and_by_address() {
 
     let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let server = Server::start(Options { address: rate, trusted_proxies, ..Options::default() }).await;
-    let from = |address: &'static str| answer(server.request(Method::GET, "/api/rooms/x.y").header("x-forwarded-for", address));
+    let from = |address: &'static str| {
+        answer(server.request(Method::GET, "/api/rooms/x.y").header("x-forwarded-for", address))
+    };
     for _ in 0..3 {
         refused(from("192.0.2.1").await, StatusCode::UNAUTHORIZED, "token-missing");
     }
@@ -282,7 +301,8 @@ async fn too_many_requests_are_refused_by_user_and_by_address() {
 
 #[tokio::test]
 async fn only_listed_origins_may_call_from_a_browser() {
-    let server = Server::start(Options { cors_origins: vec!["https://app.example".into()], ..Options::default() }).await;
+    let server =
+        Server::start(Options { cors_origins: vec!["https://app.example".into()], ..Options::default() }).await;
     let preflight = |origin: &'static str| {
         server
             .request(Method::OPTIONS, &format!("/api/rooms/{CALL}/transports"))
@@ -293,9 +313,12 @@ async fn only_listed_origins_may_call_from_a_browser() {
     };
     let allowed = preflight("https://app.example").await.unwrap();
     assert_eq!(allowed.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://app.example");
-    assert!(!preflight("https://evil.example").await.unwrap().headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+    assert!(
+        !preflight("https://evil.example").await.unwrap().headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN)
+    );
     // Errors too: otherwise a page cannot read why.
-    let denied = server.request(Method::GET, &format!("/api/rooms/{CALL}")).header(header::ORIGIN, "https://app.example");
+    let denied =
+        server.request(Method::GET, &format!("/api/rooms/{CALL}")).header(header::ORIGIN, "https://app.example");
     assert!(denied.send().await.unwrap().headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
 }
 

@@ -19,7 +19,10 @@ use tokio_tungstenite::{
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-async fn connect(server: &Server, headers: &[(&'static str, String)]) -> Result<(Socket, Response), tungstenite::Error> {
+async fn connect(
+    server: &Server,
+    headers: &[(&'static str, String)],
+) -> Result<(Socket, Response), tungstenite::Error> {
     let url = format!("ws://{}/api/rooms/{CALL}/events", server.address);
     let mut request = url.into_client_request().unwrap();
     for (name, value) in headers {
@@ -74,7 +77,10 @@ async fn the_others_are_told_what_happens_and_in_order() {
     let mut ann = listen(&server, "ann").await;
     let mut bob = listen(&server, "bob").await;
     let joined = next(&mut ann).await;
-    assert_eq!((&joined["type"], &joined["data"]["id"], &joined["data"]["role"]), (&json!("participant-joined"), &json!("bob"), &json!("participant")));
+    assert_eq!(
+        (&joined["type"], &joined["data"]["id"], &joined["data"]["role"]),
+        (&json!("participant-joined"), &json!("bob"), &json!("participant"))
+    );
 
     let send = server.transport("bob", "send").await;
     let produce = capture("12-produce-audio-opus")["request"].clone();

@@ -34,9 +34,8 @@ pub(super) async fn events(
     caller: Caller,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let upgrade = upgrade.map_err(|rejection| {
-        Problem::new(StatusCode::UPGRADE_REQUIRED, "websocket-required", rejection.body_text())
-    })?;
+    let upgrade = upgrade
+        .map_err(|rejection| Problem::new(StatusCode::UPGRADE_REQUIRED, "websocket-required", rejection.body_text()))?;
     let access = caller.admitted(&api, Intent::Look).await?;
     let subscription = api.directory.subscribe(access).await?;
     let directory = api.directory.clone();

@@ -94,7 +94,8 @@ pub(super) async fn create_transport(
     caller: Caller,
     Body(new): Body<NewTransport>,
 ) -> Result<(StatusCode, Json<TransportView>), Problem> {
-    let created = api.act(caller, Intent::Join, move |turn, access| turn.create_transport(access, new.direction)).await?;
+    let created =
+        api.act(caller, Intent::Join, move |turn, access| turn.create_transport(access, new.direction)).await?;
     Ok((StatusCode::CREATED, Json(created)))
 }
 
@@ -119,7 +120,8 @@ pub(super) async fn connect(
     Path((_, transport)): Path<(String, String)>,
     Body(connect): Body<Connect>,
 ) -> Result<Json<Done>, Problem> {
-    api.act(caller, Intent::Use, move |turn, access| turn.connect(access, &transport, &connect.dtls_parameters)).await?;
+    api.act(caller, Intent::Use, move |turn, access| turn.connect(access, &transport, &connect.dtls_parameters))
+        .await?;
     Ok(Json(Done {}))
 }
 
@@ -134,8 +136,7 @@ pub(super) async fn restart_ice(
     caller: Caller,
     Path((_, transport)): Path<(String, String)>,
 ) -> Result<Json<Restarted>, Problem> {
-    let ice_parameters =
-        api.act(caller, Intent::Use, move |turn, access| turn.restart_ice(access, &transport)).await?;
+    let ice_parameters = api.act(caller, Intent::Use, move |turn, access| turn.restart_ice(access, &transport)).await?;
     Ok(Json(Restarted { ice_parameters }))
 }
 

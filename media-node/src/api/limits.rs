@@ -143,8 +143,9 @@ impl<K: Eq + Hash> Buckets<K> {
         if per_second <= 0.0 {
             return Ok(());
         }
-        let refilled =
-            |bucket: &Bucket| (bucket.tokens + now.saturating_duration_since(bucket.at).as_secs_f64() * per_second).min(burst);
+        let refilled = |bucket: &Bucket| {
+            (bucket.tokens + now.saturating_duration_since(bucket.at).as_secs_f64() * per_second).min(burst)
+        };
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= MAX_ENTRIES && !entries.contains_key(&key) {
             entries.retain(|_, bucket| refilled(bucket) < burst);

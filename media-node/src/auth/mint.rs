@@ -143,12 +143,8 @@ pub fn keygen(directory: &Path) -> Result<(PathBuf, PathBuf), MintError> {
     let (private, public) = (directory.join(PRIVATE_FILE), directory.join(PUBLIC_FILE));
     let (signer, pem) = Signer::generate()?;
     fs::create_dir_all(directory).map_err(failed(directory))?;
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&private)
-        .map_err(failed(&private))?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&private).map_err(failed(&private))?;
     io::Write::write_all(&mut file, pem.as_bytes()).map_err(failed(&private))?;
     fs::write(&public, signer.jwks()).map_err(failed(&public))?;
     Ok((private, public))

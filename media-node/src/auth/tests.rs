@@ -103,7 +103,9 @@ async fn claims_that_do_not_count_are_refused() {
         let result = verifier.verify(&sign(&pem, &claims), NOW).await;
         assert_eq!(result.unwrap_err(), expected, "{claims}");
     }
-    for (claim, value) in [("sub", json!("")), ("sub", json!("a\nb")), ("roomId", json!("demo")), ("name", json!("x".repeat(300)))] {
+    for (claim, value) in
+        [("sub", json!("")), ("sub", json!("a\nb")), ("roomId", json!("demo")), ("name", json!("x".repeat(300)))]
+    {
         let mut claims = claims();
         claims[claim] = value;
         let verified = verifier.verify(&sign(&pem, &claims), NOW).await.unwrap();

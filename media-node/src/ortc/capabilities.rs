@@ -66,10 +66,7 @@ fn build() -> RtpCapabilities {
             parameters: Map::new(),
             rtcp_feedback: feedback
                 .iter()
-                .map(|(r#type, parameter)| RtcpFeedback {
-                    r#type: (*r#type).into(),
-                    parameter: (*parameter).into(),
-                })
+                .map(|(r#type, parameter)| RtcpFeedback { r#type: (*r#type).into(), parameter: (*parameter).into() })
                 .collect(),
         });
         if kind == Kind::Video {

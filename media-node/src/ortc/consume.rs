@@ -45,9 +45,10 @@ pub fn consumer_rtp_parameters(
         .iter()
         .filter(|codec| is_video || !codec.is_rtx())
         .filter_map(|codec| {
-            let capability = capabilities.codecs.iter().find(|capability| {
-                capability.matches(codec) && (!codec.is_rtx() || capability.apt() == codec.apt())
-            })?;
+            let capability = capabilities
+                .codecs
+                .iter()
+                .find(|capability| capability.matches(codec) && (!codec.is_rtx() || capability.apt() == codec.apt()))?;
             let mut codec = codec.clone();
             codec.rtcp_feedback = capability.rtcp_feedback.clone();
             codec.rtcp_feedback.retain(|fb| is_video || fb.r#type != "nack" || !fb.parameter.is_empty());
@@ -55,7 +56,9 @@ pub fn consumer_rtp_parameters(
         })
         .collect();
     let media: Vec<u8> = codecs.iter().filter(|codec| !codec.is_rtx()).map(|codec| codec.payload_type).collect();
-    codecs.retain(|codec| !codec.is_rtx() || media.iter().any(|payload_type| codec.apt() == Some((*payload_type).into())));
+    codecs.retain(|codec| {
+        !codec.is_rtx() || media.iter().any(|payload_type| codec.apt() == Some((*payload_type).into()))
+    });
     let Some(first) = codecs.iter().find(|codec| !codec.is_rtx()).cloned() else {
         return Err(Error::unsupported("rtpCapabilities.codecs", "has no codec in common with the producer"));
     };

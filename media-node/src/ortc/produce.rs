@@ -122,7 +122,8 @@ fn codecs(kind: Kind, parameters: &RtpParameters, router: &RtpCapabilities) -> R
         if !payload_types.insert(codec.payload_type) {
             return Err(Error::invalid(field("payloadType"), "is taken by an earlier codec"));
         }
-        if let Some((name, _)) = codec.parameters.iter().find(|(_, v)| !matches!(v, Value::String(_) | Value::Number(_)))
+        if let Some((name, _)) =
+            codec.parameters.iter().find(|(_, v)| !matches!(v, Value::String(_) | Value::Number(_)))
         {
             return Err(Error::invalid(field(&format!("parameters.{name}")), "is neither text nor a number"));
         }

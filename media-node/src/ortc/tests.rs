@@ -53,7 +53,11 @@ use crate::core::command::ConsumerSpec;
 fn an_opus_consumer_is_told_what_mediasoup_tells_it() {
     let (ours, spec) = consume("12-produce-audio-opus", Kind::Audio);
     let mut recorded = capture("18-consume-audio-opus-simple")["response"]["rtpParameters"].clone();
-    keep(&mut recorded["headerExtensions"], &serde_json::to_value(router_capabilities()).unwrap()["headerExtensions"], &["uri"]);
+    keep(
+        &mut recorded["headerExtensions"],
+        &serde_json::to_value(router_capabilities()).unwrap()["headerExtensions"],
+        &["uri"],
+    );
     recorded["mid"] = json!("7");
     recorded["encodings"][0]["ssrc"] = json!(4000);
     assert_eq!(ours, recorded);
@@ -65,11 +69,16 @@ fn an_opus_consumer_is_told_what_mediasoup_tells_it() {
 fn a_vp8_consumer_is_told_what_mediasoup_tells_it() {
     let (ours, spec) = consume("13-produce-video-vp8-simulcast", Kind::Video);
     let mut recorded = capture("21-consume-video-VP8-simulcast")["response"]["rtpParameters"].clone();
-    keep(&mut recorded["headerExtensions"], &serde_json::to_value(router_capabilities()).unwrap()["headerExtensions"], &["uri"]);
+    keep(
+        &mut recorded["headerExtensions"],
+        &serde_json::to_value(router_capabilities()).unwrap()["headerExtensions"],
+        &["uri"],
+    );
     recorded["mid"] = json!("7");
     recorded["rtcp"]["cname"] = json!("fallback");
     // The recording is of three layers; one layer has one spatial layer and its own bitrate.
-    recorded["encodings"] = json!([{"ssrc": 4000, "rtx": {"ssrc": 4001}, "scalabilityMode": "L1T3", "maxBitrate": 150_000}]);
+    recorded["encodings"] =
+        json!([{"ssrc": 4000, "rtx": {"ssrc": 4001}, "scalabilityMode": "L1T3", "maxBitrate": 150_000}]);
     assert_eq!(ours, recorded);
     assert_eq!((spec.payload_types, spec.rtx, spec.nack), (vec![101], Some((4001, 102)), true));
     let ids: Vec<_> = spec.header_extensions.iter().map(|e| (e.kind, e.id)).collect();
@@ -142,7 +151,8 @@ fn what_contradicts_itself_is_refused_by_name() {
         ("rtpParameters.headerExtensions[1].id", |p| p["headerExtensions"][1]["id"] = json!(4)),
         ("rtpParameters.mid", |p| p["mid"] = json!("a mid that is far too long")),
         ("rtpParameters.codecs[1].parameters.apt", |p| {
-            let rtx = json!({"mimeType": "audio/rtx", "payloadType": 97, "clockRate": 48000, "parameters": {"apt": 96}});
+            let rtx =
+                json!({"mimeType": "audio/rtx", "payloadType": 97, "clockRate": 48000, "parameters": {"apt": 96}});
             p["codecs"].as_array_mut().unwrap().push(rtx);
         }),
     ];
@@ -190,10 +200,8 @@ fn a_clients_dtls_parameters_are_read() {
         (json!([{"algorithm": "sha-1", "value": "AA"}]), "dtlsParameters.fingerprints"),
         (json!([{"algorithm": "sha-256", "value": "AA:+1"}]), "dtlsParameters.fingerprints[0].value"),
     ] {
-        let parameters = DtlsParameters {
-            role: DtlsRoleName::Auto,
-            fingerprints: serde_json::from_value(change).unwrap(),
-        };
+        let parameters =
+            DtlsParameters { role: DtlsRoleName::Auto, fingerprints: serde_json::from_value(change).unwrap() };
         assert_eq!(client_dtls(&parameters).unwrap_err().field(), field);
     }
 }

@@ -43,6 +43,4 @@ pub use event::{Reason, RoomEvent};
 pub use key::{InvalidRoomKey, RoomKey};
 pub use registry::{Assignment, Effect, Registry, RoomLoad, SocketId, Totals, Turn, Worker};
 pub use settings::Settings;
-pub use view::{
-    Consumed, ConsumerView, Direction, ParticipantView, ProducerView, RoomView, TransportView,
-};
+pub use view::{Consumed, ConsumerView, Direction, ParticipantView, ProducerView, RoomView, TransportView};

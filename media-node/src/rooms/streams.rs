@@ -96,7 +96,9 @@ impl Turn<'_> {
             return Err(ortc::Error::invalid("rtpParameters.encodings[0].ssrc", reason).into());
         }
         if spec.mid.is_some() && siblings().any(|producer| producer.mid == spec.mid) {
-            return Err(ortc::Error::invalid("rtpParameters.mid", "is taken by another producer of the transport").into());
+            return Err(
+                ortc::Error::invalid("rtpParameters.mid", "is taken by another producer of the transport").into()
+            );
         }
 
         let id = self.registry.uuid();
@@ -113,7 +115,8 @@ impl Turn<'_> {
             consumable: ortc::consumable(kind, &parameters, router),
             app_data,
         };
-        self.effects.push(Effect::Media(worker, Command::Produce { producer: media, transport: media_transport, spec }));
+        self.effects
+            .push(Effect::Media(worker, Command::Produce { producer: media, transport: media_transport, spec }));
         let room = self.registry.room_mut(&access.room)?;
         let event = RoomEvent::NewProducer(producer.view());
         self.effects.push(Effect::Tell(room.sockets_except(&access.user), event));
@@ -160,8 +163,7 @@ impl Turn<'_> {
             producer_paused: producer.paused,
             app_data: producer.app_data.clone(),
         };
-        let command =
-            Command::Consume { consumer: media, transport: receiver.media, producer: producer.media, spec };
+        let command = Command::Consume { consumer: media, transport: receiver.media, producer: producer.media, spec };
         let consumer = Consumer {
             media,
             user: access.user.clone(),
@@ -234,7 +236,10 @@ impl Turn<'_> {
 
     /// Ends a track and its subscriptions, and tells whoever it concerns.
     pub(super) fn end_producer(&mut self, key: &RoomKey, id: &str) {
-        self.tell_subscribers(key, id, |consumer_id, producer_id| RoomEvent::ConsumerClosed { consumer_id, producer_id });
+        self.tell_subscribers(key, id, |consumer_id, producer_id| RoomEvent::ConsumerClosed {
+            consumer_id,
+            producer_id,
+        });
         let Ok(room) = self.registry.room_mut(key) else { return };
         let Some(producer) = room.producers.remove(id) else { return };
         room.consumers.retain(|_, consumer| consumer.producer != id);

@@ -278,7 +278,10 @@ fn a_track_reaches_those_who_subscribe_and_its_end_too() {
     let producer = world.publish("ann", &send, 1).unwrap();
     assert!(world.told(ann).is_empty());
     let [RoomEvent::NewProducer(view)] = &world.told(bob)[..] else { panic!("{:?}", world.effects) };
-    assert_eq!((view.id.as_str(), view.participant_id.as_str(), view.app_data["tag"].as_str()), (producer.as_str(), "ann", Some("mic")));
+    assert_eq!(
+        (view.id.as_str(), view.participant_id.as_str(), view.app_data["tag"].as_str()),
+        (producer.as_str(), "ann", Some("mic"))
+    );
 
     let first = world.subscribe("bob", &recv, &producer).unwrap();
     let second = world.subscribe("bob", &recv, &producer).unwrap();

@@ -79,7 +79,16 @@ impl Server {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(api::serve(listener, router, std::future::pending()));
-        Self { address, directory, signer, commands: Mutex::new(commands), events, metrics, keys, client: reqwest::Client::new() }
+        Self {
+            address,
+            directory,
+            signer,
+            commands: Mutex::new(commands),
+            events,
+            metrics,
+            keys,
+            client: reqwest::Client::new(),
+        }
     }
 
     /// Serving `default.demo` at epoch 3 for three participants.
