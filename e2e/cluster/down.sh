@@ -6,9 +6,13 @@ source "$CLUSTER_DIR/machines.sh"
 [[ -n ${CALLPLANE_LOCKED:-} ]] || lock
 
 for machine in "${MACHINES[@]}"; do end_machine "$machine"; done
-[[ ! -s $STATE/sysctls ]] || sysctl --quiet --load="$STATE/sysctls"
-if [[ -s $STATE/mountpoints ]]; then
-  sort --reverse "$STATE/mountpoints" | xargs rmdir --ignore-fail-on-non-empty
+
+# What all clusters on this machine share goes with the last of them.
+if ! ip -oneline link show type veth | grep --quiet " callplane"; then
+  [[ ! -s $STATE/sysctls ]] || sysctl --quiet --load="$STATE/sysctls"
+  for path in "${MOUNTPOINTS[@]}"; do
+    if [[ -e $path/$MARK ]]; then rm "$path/$MARK" && rmdir "$path"; fi
+  done
 fi
 rm -rf "$STATE"
 say "cluster: down"

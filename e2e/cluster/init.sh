@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The first process of a machine: sets up what every process in it sees, then waits and reaps.
-# Started by up.sh in namespaces of its own; killing it ends the machine.
+# init.sh FOLDER MOUNTPOINT...: the first process of a machine. It sets up what every process in it
+# sees, then waits and reaps. Started in namespaces of its own; killing it ends the machine.
 set -euo pipefail
 dir=$1
+shift
 
-# What container software keeps at fixed paths, the host's own software may keep there too.
 mount -t tmpfs tmpfs /run
 mkdir -p /run/lock /run/netns /run/callplane
-for path in /var/lib/kubelet /var/lib/cni /var/log/pods /var/log/containers; do
+for path in "$@"; do
   mkdir -p "$dir$path"
   mount --bind "$dir$path" "$path"
 done

@@ -6,11 +6,12 @@
 # collide with what the host runs (ports, iptables chains, mounts), a node dies as real ones do
 # (its init is killed, and everything in it is gone at once), and nothing can be left behind.
 #
-#   host ──callplane1── machine 1: 10.77.0.1, pods 10.78.1.0/24 (control plane and first node)
-#    10.77.0.254              │
-#     └──callplane2── machine 2: 10.77.0.2, pods 10.78.2.0/24 (second node)
+#   host ──callplane77-1── machine 1: 10.77.0.1, pods 10.78.1.0/24 (control plane and first node)
+#    10.77.0.254                 │
+#     └──callplane77-2── machine 2: 10.77.0.2, pods 10.78.2.0/24 (second node)
 #
-# Services are 10.79.0.0/16. The host reaches all three ranges, and pods reach the host.
+# Services are 10.79.0.0/16. The host reaches all three ranges, and pods reach the host. A second
+# cluster can run beside the first with CALLPLANE_STATE and CALLPLANE_NET (say, 87) of its own.
 
 set -euo pipefail
 
@@ -30,16 +31,24 @@ GO_MINIMUM=1.26
 CLUSTER_REVISION=1
 
 MACHINES=(1 2)
-HOST_IP=10.77.0.254
-DNS_IP=10.79.0.10
-SERVICE_CIDR=10.79.0.0/16
-POD_CIDR=10.78.0.0/16
-export DNS_IP SERVICE_CIDR POD_CIDR
+NET=${CALLPLANE_NET:-77}
+HOST_IP=10.$NET.0.254
+POD_CIDR=10.$((NET + 1)).0.0/16
+SERVICE_CIDR=10.$((NET + 2)).0.0/16
+DNS_IP=10.$((NET + 2)).0.10
 
 node_name() { echo "callplane-$1"; }
-node_ip() { echo "10.77.0.$1"; }
-pod_cidr() { echo "10.78.$1.0/24"; }
+node_ip() { echo "10.$NET.0.$1"; }
+pod_cidr() { echo "10.$((NET + 1)).$1.0/24"; }
 machine_dir() { echo "$STATE/machines/$1"; }
+# What the host sees of machine N: a link and a cgroup.
+machine_link() { echo "callplane$NET-$1"; }
+machine_cgroup() { echo "callplane-$NET-$1"; }
+
+# What container software keeps at fixed paths. Each machine has its own, mounted there. A folder
+# that the host lacks is made, and marked.
+MOUNTPOINTS=(/var/lib/kubelet /var/lib/cni /var/log/pods /var/log/containers)
+MARK=.made-by-callplane
 
 # Progress: one line a step, with the seconds since the script (or the make target) began.
 START=${CALLPLANE_START:-$EPOCHSECONDS}

@@ -27,12 +27,12 @@ boot() {
   dir=$(machine_dir "$machine")
   mkdir -p "$dir"
   rm -f "$dir/booted"
-  for path in /var/lib/kubelet /var/lib/cni /var/log/pods /var/log/containers; do
-    [[ -d $path ]] || { mkdir -p "$path" && echo "$path" >>"$STATE/mountpoints"; }
+  for path in "${MOUNTPOINTS[@]}"; do
+    [[ -d $path ]] || { mkdir -p "$path" && touch "$path/$MARK"; }
   done
-  make_cgroup "$(node_name "$machine")"
+  make_cgroup "$(machine_cgroup "$machine")"
   setsid unshare --mount --net --pid --fork --kill-child --mount-proc \
-    bash "$CLUSTER_DIR/init.sh" "$dir" </dev/null >>"$STATE/logs/$(node_name "$machine").init.log" 2>&1 9>&- &
+    bash "$CLUSTER_DIR/init.sh" "$dir" "${MOUNTPOINTS[@]}" </dev/null >>"$STATE/logs/$(node_name "$machine").init.log" 2>&1 9>&- &
   pid=$!
   echo "$pid $(process_start "$pid")" >"$dir/unshare.pid"
   wait_for 10 "machine $machine" test -e "$dir/booted"
@@ -43,7 +43,8 @@ boot() {
 # A direct link from the host to each machine and between the machines: no bridge and no forwarding
 # on the host, so its firewall has no say in what pods say to each other.
 connect() {
-  local machine=$1 init ip link=callplane$1
+  local machine=$1 init ip link
+  link=$(machine_link "$machine")
   init=$(machine_init "$machine")
   ip=$(node_ip "$machine")
   ip link add "$link" type veth peer name host netns "$init"
@@ -120,7 +121,7 @@ apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication: {x509: {clientCAFile: $STATE/pki/ca.crt}}
 cgroupDriver: cgroupfs
-cgroupRoot: /$name
+cgroupRoot: /$(machine_cgroup "$machine")
 failCgroupV1: false
 failSwapOn: false
 clusterDomain: cluster.local
@@ -143,15 +144,16 @@ END
 
 # Removes the cgroups of machine N in every hierarchy, the deepest first.
 remove_cgroups() {
-  local hierarchy directory tries
+  local hierarchy directory tries cgroup
+  cgroup=$(machine_cgroup "$1")
   # shellcheck disable=SC2013  # mount points of cgroups have no blanks
   for hierarchy in $(awk '$3 ~ /^cgroup2?$/ {print $2}' /proc/mounts); do
-    [[ -d $hierarchy/$(node_name "$1") ]] || continue
+    [[ -d $hierarchy/$cgroup ]] || continue
     for tries in {1..50}; do
       while read -r directory; do rmdir "$directory" 2>/dev/null || true; done \
-        < <(find "$hierarchy/$(node_name "$1")" -depth -type d 2>/dev/null)
-      [[ -d $hierarchy/$(node_name "$1") ]] || break
-      ((tries < 50)) || die "processes are left in $hierarchy/$(node_name "$1")"
+        < <(find "$hierarchy/$cgroup" -depth -type d 2>/dev/null)
+      [[ -d $hierarchy/$cgroup ]] || break
+      ((tries < 50)) || die "processes are left in $hierarchy/$cgroup"
       sleep 0.1
     done
   done
@@ -170,5 +172,5 @@ end_machine() {
   done
   remove_cgroups "$1"
   # The kernel frees the network namespace, and the link with it, a little later.
-  ip link delete "callplane$1" 2>/dev/null || true
+  ip link delete "$(machine_link "$1")" 2>/dev/null || true
 }

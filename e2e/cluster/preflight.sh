@@ -31,7 +31,7 @@ done
 for machine in "${MACHINES[@]}"; do
   if machine_init "$machine" >/dev/null; then exit 0; fi
 done
-for range in 10.77.0.0/24 "$POD_CIDR" "$SERVICE_CIDR"; do
+for range in "10.$NET.0.0/24" "$POD_CIDR" "$SERVICE_CIDR"; do
   for tries in {1..50}; do
     taken=$(ip -oneline route show root "$range")
     # The kernel takes a moment to remove the links of a machine that was just killed.

@@ -19,7 +19,7 @@ healthy() {
   kube -n kube-system rollout status deployment/coredns --timeout=20s >/dev/null 2>&1
 }
 
-start_control_plane() {
+start_apiserver() {
   local ip
   ip=$(node_ip 1)
   # The data is as short-lived as the cluster: no fsync.
@@ -36,7 +36,11 @@ start_control_plane() {
     --service-account-key-file "$PKI/service-accounts.pub" \
     --service-account-signing-key-file "$PKI/service-accounts.key" \
     --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction --allow-privileged
-  # Without leader election: one replica each, which should outlive an API server that is away.
+}
+
+# Both give up when they find no API server, so they come after it. Without leader election: one
+# replica each, which should outlive an API server that is away.
+start_controllers() {
   start_daemon 1 kube-controller-manager "$BIN/kube-controller-manager" --leader-elect=false \
     --kubeconfig "$PKI/kube-controller-manager.kubeconfig" --use-service-account-credentials \
     --service-account-private-key-file "$PKI/service-accounts.key" --root-ca-file "$PKI/ca.crt"
@@ -69,15 +73,16 @@ for machine in "${MACHINES[@]}"; do
 done
 connect_each_other
 for machine in "${MACHINES[@]}"; do start_containerd "$machine"; done
-start_control_plane
+start_apiserver
 "$CLUSTER_DIR/images.sh" system
-wait_for 60 "API server" kube get --raw /readyz
+wait_for 120 "API server" kube get --raw /readyz
+start_controllers
 for machine in "${MACHINES[@]}"; do start_node "$machine"; done
-kube apply -f "$CLUSTER_DIR/coredns.yaml" >/dev/null
+sed "s/DNS_IP/$DNS_IP/" "$CLUSTER_DIR/coredns.yaml" | kube apply -f - >/dev/null
 for machine in "${MACHINES[@]}"; do
-  wait_for 60 "node $(node_name "$machine")" kube wait --for=condition=Ready "node/$(node_name "$machine")" --timeout=1s
+  wait_for 120 "node $(node_name "$machine")" kube wait --for=condition=Ready "node/$(node_name "$machine")" --timeout=1s
 done
-kube -n kube-system rollout status deployment/coredns --timeout=60s >/dev/null ||
+kube -n kube-system rollout status deployment/coredns --timeout=120s >/dev/null ||
   die "CoreDNS did not become ready; logs are in $STATE/logs"
 echo "$IDENTITY" >"$STATE/identity"
 say "cluster: up, two nodes Ready (KUBECONFIG=$KUBECONFIG_FILE)"
