@@ -24,6 +24,8 @@ const KEY_LIFETIME_MS = 60_000;
 export class Cluster {
   /** @type {Map<string, Serving & {node: string}>} what was last known, by call and epoch: calls go on while the API server is away */
   #known = new Map();
+  /** @type {Set<string>} what is known, but to be asked again */
+  #doubted = new Set();
   /** @type {{signer: import('./token.mjs').SigningKey, readAt: number} | undefined} */
   #keys;
 
@@ -89,16 +91,25 @@ export class Cluster {
 
   /** @param {string} callId @param {number} epoch @returns {Promise<Serving>} */
   async servingEpoch(callId, epoch) {
-    const known = this.#known.get(`${callId}#${epoch}`);
-    if (known) return known;
-    const route = routeOfEpoch(await this.#room(callId), epoch);
-    if (!route) throw new Problem(409, 'stale-epoch', `epoch ${epoch} of ${callId} is served nowhere`);
-    return this.#resolve(callId, route);
+    const key = `${callId}#${epoch}`;
+    const known = this.#known.get(key);
+    if (known && !this.#doubted.has(key)) return known;
+    try {
+      const route = routeOfEpoch(await this.#room(callId), epoch);
+      if (!route) throw new Problem(409, 'stale-epoch', `epoch ${epoch} of ${callId} is served nowhere`);
+      const serving = await this.#resolve(callId, route);
+      this.#doubted.delete(key);
+      return serving;
+    } catch (error) {
+      // The node did not answer, and now the API server does not, either: what was known is the best guess.
+      if (known && error instanceof Problem && error.code === 'kubernetes-unavailable') return known;
+      throw error;
+    }
   }
 
-  /** Called when the node did not answer: it may have moved. @param {string} callId @param {number} epoch */
+  /** Called when the node did not answer: the call may have moved. @param {string} callId @param {number} epoch */
   forget(callId, epoch) {
-    this.#known.delete(`${callId}#${epoch}`);
+    this.#doubted.add(`${callId}#${epoch}`);
   }
 
   /** Signs join tokens; the Secret is read again from time to time, and an old key does while it cannot be. */
