@@ -1,11 +1,11 @@
 //! A namespace to try things in, and the words for what is tried.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use callplane_e2e::{Cluster, scene::ignore_missing, wait};
+use callplane_e2e::{Cluster, clock, scene::ignore_missing};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, Client, CustomResourceExt, Resource,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, ValidationDirective},
+    Api, Client, CustomResourceExt, Resource, ResourceExt,
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, ValidationDirective},
     core::{
         ApiResource, ObjectMeta, Request,
         response::{Status, StatusCause},
@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 
 use std::time::Duration;
 
+/// Label of the namespaces: which test they are for.
+const DESK: &str = "callplane.io/desk";
 /// For everything that one test does.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -35,8 +37,8 @@ where
     let outcome = runtime.map_err(Into::into).and_then(|runtime| {
         runtime.block_on(async {
             let cluster = Cluster::connect().await?;
-            let desk = Desk { cluster, namespace: format!("e2e-rules-{name}") };
-            desk.open().await?;
+            let desk = Desk { namespace: format!("e2e-rules-{name}-{}", clock::wall().as_second()), cluster };
+            desk.open(name).await?;
             // A task of its own, so that a failed assertion is an outcome and not the end.
             let task = tokio::spawn(tokio::time::timeout(LIMIT, body(desk.clone())));
             let outcome = match task.await {
@@ -53,16 +55,23 @@ where
 }
 
 impl Desk {
-    async fn open(&self) -> Result<()> {
-        self.close().await.context("leftovers of an earlier run")?;
+    /// Makes the namespace. It has a name of its own each time, so that nobody need wait for an earlier one to go.
+    async fn open(&self, name: &str) -> Result<()> {
         let namespaces = self.cluster.namespaces();
-        wait::until_gone(&namespaces, &self.namespace, Duration::from_secs(45)).await?;
-        let metadata = ObjectMeta { name: Some(self.namespace.clone()), ..Default::default() };
+        let earlier = ListParams::default().labels(&format!("{DESK}={name}"));
+        for namespace in namespaces.list(&earlier).await? {
+            ignore_missing(namespaces.delete(&namespace.name_any(), &DeleteParams::default()).await.map(drop))?;
+        }
+        let metadata = ObjectMeta {
+            name: Some(self.namespace.clone()),
+            labels: Some([(DESK.to_owned(), name.to_owned())].into()),
+            ..Default::default()
+        };
         namespaces.create(&PostParams::default(), &Namespace { metadata, ..Default::default() }).await?;
         Ok(())
     }
 
-    /// Asks for the namespace to go; whoever needs it gone waits for it.
+    /// Asks for the namespace to go.
     async fn close(&self) -> Result<()> {
         let deleted = self.cluster.namespaces().delete(&self.namespace, &DeleteParams::default()).await;
         ignore_missing(deleted.map(drop))
