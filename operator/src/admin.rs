@@ -1,17 +1,13 @@
 //! `/livez`, `/readyz` and `/metrics`.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, extract::State, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 use callplane_crds::callroom::Phase;
+use tokio::sync::watch;
 
 use crate::{
+    cluster::node::Standing,
     context::Context,
     metrics::{Controller, State as Label},
 };
@@ -22,7 +18,7 @@ pub struct Admin {
     /// What is known.
     pub ctx: Arc<Context>,
     /// All caches are complete.
-    pub synced: Arc<AtomicBool>,
+    pub synced: watch::Receiver<bool>,
 }
 
 /// The routes.
@@ -36,7 +32,7 @@ pub fn router(admin: Admin) -> Router {
 
 /// A follower with complete caches is ready: it can take over at once.
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
-    if admin.synced.load(Ordering::Acquire) {
+    if *admin.synced.borrow() {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "caches are not complete yet\n")
@@ -61,17 +57,17 @@ fn gather(ctx: &Context) {
         metrics.rooms.get_or_create(&Label { state: format!("{phase:?}") }).set(count);
     }
     metrics.rooms_waiting.set(i64::try_from(cluster.waiting_count()).unwrap_or(i64::MAX));
-    metrics.nodes.clear();
+    let mut standings: BTreeMap<Standing, i64> = BTreeMap::new();
     for (_, node) in cluster.nodes() {
-        let state = format!("{:?}", node.standing(cluster.contact(), now));
-        metrics.nodes.get_or_create(&Label { state }).inc();
+        *standings.entry(node.standing(cluster.contact(), now)).or_default() += 1;
     }
     drop(cluster);
+    for standing in Standing::ALL {
+        let count = standings.get(&standing).copied().unwrap_or(0);
+        metrics.nodes.get_or_create(&Label { state: format!("{standing:?}") }).set(count);
+    }
     for (controller, depth) in [("room", ctx.rooms.depth()), ("node", ctx.nodes.depth()), ("pool", ctx.pools.depth())] {
         metrics.queue_depth.get_or_create(&Controller { controller }).set(i64::try_from(depth).unwrap_or(i64::MAX));
     }
     metrics.leader.set(ctx.leads().into());
 }
-
-/// How long open requests may take when the process ends.
-pub const CLOSE_WITHIN: Duration = Duration::from_secs(1);

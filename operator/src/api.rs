@@ -11,8 +11,9 @@ use thiserror::Error;
 
 use crate::{clock::Clock, leader::Claim, metrics::{Metrics, Write}};
 
-/// Longest time that one write may take.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time that one write may take. An overloaded API server goes on with a request that nobody waits for any more,
+/// so giving up sooner would make it slower.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Why a write did not happen, or may not have happened.
 #[derive(Debug, Error)]

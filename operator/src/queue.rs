@@ -15,6 +15,9 @@ pub const FIRST_RETRY: Duration = Duration::from_millis(20);
 /// Longest delay between tries.
 pub const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
+/// Longest delay where somebody waits.
+pub const LONGEST_SOON: Duration = Duration::from_secs(3);
+
 /// What comes after a key was worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -24,7 +27,7 @@ pub enum Next {
     After(Duration),
     /// It failed: again after a growing delay.
     Retry,
-    /// It failed and somebody waits for it: again soon, growing only to a second.
+    /// It failed and somebody waits for it: again soon, growing only to [`LONGEST_SOON`].
     RetrySoon,
 }
 
@@ -133,7 +136,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             Next::Rest => None,
             Next::After(delay) => Some(delay),
             Next::Retry => Some(inner.failed(&key, LONGEST_RETRY)),
-            Next::RetrySoon => Some(inner.failed(&key, Duration::from_secs(1))),
+            Next::RetrySoon => Some(inner.failed(&key, LONGEST_SOON)),
         };
         if matches!(next, Next::Rest | Next::After(_)) {
             inner.failures.remove(&key);

@@ -1,12 +1,6 @@
 //! Wires the operator together and runs it until it is told to stop.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{sync::watch as channel, task::JoinSet};
@@ -66,10 +60,10 @@ pub async fn run(namespace: String, config: Run) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind(config.admin_listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.admin_listen))?;
-    let synced = Arc::new(AtomicBool::new(false));
+    let (synced, complete) = channel::channel(false);
     let mut tasks = JoinSet::new();
     tasks.spawn(publish);
-    let app = admin::router(Admin { ctx: Arc::clone(&ctx), synced: Arc::clone(&synced) });
+    let app = admin::router(Admin { ctx: Arc::clone(&ctx), synced: complete.clone() });
     tasks.spawn(async move {
         if let Err(error) = axum::serve(listener, app).await {
             tracing::error!(%error, "admin server ended");
@@ -83,14 +77,22 @@ pub async fn run(namespace: String, config: Run) -> anyhow::Result<()> {
     let acting = Arc::clone(&ctx);
     tasks.spawn(async move {
         watch::complete(caches).await;
-        synced.store(true, Ordering::Release);
+        synced.send_replace(true);
         act_while_leading(acting, leads, concurrency, idle).await;
     });
     let election = Election::new(client, &namespace, me, claim, clock);
     let drained = async move {
         let _ = tokio::time::timeout(FINISH_WITHIN, all_idle.wait_for(|idle| *idle)).await;
     };
-    let election = tokio::spawn(election.run(leading, stop.clone(), drained));
+    // Who cannot act yet does not run for leader: another may be able to.
+    let (candidate, stopping, mut complete) = (Arc::clone(&ctx), stop.clone(), complete);
+    let election = tokio::spawn(async move {
+        let ready = tokio::select! { () = stopping.cancelled() => false, done = complete.wait_for(|done| *done) => done.is_ok() };
+        if ready {
+            tracing::info!(rooms = candidate.cluster().room_count(), "all caches complete");
+            election.run(leading, stopping, drained).await;
+        }
+    });
 
     tokio::select! {
         signal = stopped() => tracing::info!(signal, "stops"),

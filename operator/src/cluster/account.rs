@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use callplane_crds::{load::Demand, medianode::Capacity};
+use callplane_crds::load::Demand;
 
 use super::RoomKey;
 
@@ -60,11 +60,6 @@ impl Account {
             participants: self.reserved.participants.max(seen.participants),
             streams: self.reserved.streams.max(seen.streams),
         }
-    }
-
-    /// Whether a room of `demand` fits beside what is taken.
-    pub fn fits(&self, demand: Demand, capacity: &Capacity) -> bool {
-        self.committed().plus(demand).fits(capacity)
     }
 
     /// The rooms that have a reservation here.

@@ -67,7 +67,7 @@ pub(crate) fn placed(name: &str, version: u64, size: i32, node: &str) -> CallRoo
 
 pub(crate) fn pool(name: &str, replicas: i32, placement: Placement) -> MediaPool {
     let capacity = Capacity { rooms: 100, participants: 500, streams: 49_000 };
-    let mut pool = MediaPool::new(name, MediaPoolSpec { replicas, placement, capacity, ..MediaPoolSpec::default() });
+    let mut pool = MediaPool::new(name, MediaPoolSpec { replicas, placement, capacity, drain_timeout_seconds: 3600, ..MediaPoolSpec::default() });
     pool.metadata = meta(name, 1);
     pool
 }

@@ -145,6 +145,12 @@ pub enum Standing {
     Lost,
 }
 
+impl Standing {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Ready, Self::NotReady, Self::Silent, Self::Cordoned, Self::Saturated, Self::Leaving, Self::Lost];
+}
+
 /// Whether a room can be where its route says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {

@@ -42,7 +42,8 @@ impl Cluster {
             status.map(|s| s.rooms.iter().map(|r| Arc::new(served_key(r))).collect()).unwrap_or_default();
         let load = status.and_then(|s| s.load.as_ref()).map(callplane_crds::medianode::Load::demand).unwrap_or_default();
         entry.account.report(load, rooms);
-        let relieved = entry.account.committed() != committed;
+        let after = entry.account.committed();
+        let relieved = after.rooms < committed.rooms || after.participants < committed.participants || after.streams < committed.streams;
 
         let mut effects = Effects { nodes: vec![name.clone()], ..Effects::default() };
         effects.pools.push(node.spec.pool.clone());

@@ -14,7 +14,7 @@ use super::{Claim, LEASE_DURATION, LEASE_NAME, LOOK_EVERY, Observed, Step, decid
 use crate::clock::Clock;
 
 /// Longest time for one request about the lease.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whether this replica leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

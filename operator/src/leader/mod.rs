@@ -16,14 +16,15 @@ use std::{
 pub use decide::{Observed, Step, decide};
 pub use lease::{Election, Leading};
 
-/// For how long a lease that is not renewed keeps others out.
-pub const LEASE_DURATION: Duration = Duration::from_secs(8);
+/// For how long a lease that is not renewed keeps others out. Long enough to lead through a few seconds in
+/// which an overloaded API server answers nobody: changing leaders then would only add to its load.
+pub const LEASE_DURATION: Duration = Duration::from_secs(12);
 /// How often the leader renews.
 pub const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// How often a follower looks.
 pub const LOOK_EVERY: Duration = Duration::from_millis(700);
 /// How much earlier the leader stops than others may start.
-pub const MARGIN: Duration = Duration::from_secs(2);
+pub const MARGIN: Duration = Duration::from_secs(3);
 /// Name of the Lease.
 pub const LEASE_NAME: &str = "callplane-operator";
 
@@ -51,3 +52,9 @@ impl Claim {
         self.until.store(0, Ordering::Release);
     }
 }
+
+const _: () = assert!(
+    crate::pool::decide::CORDON_AGE.as_secs()
+        >= LEASE_DURATION.as_secs() - MARGIN.as_secs() + crate::api::WRITE_TIMEOUT.as_secs(),
+    "a former leader's last write has to be over before a cordoned node goes"
+);

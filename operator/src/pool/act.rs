@@ -213,7 +213,7 @@ async fn remove(node: &str, world: &World, ctx: &Context) -> Result<bool, WriteE
         resource_version: sight.object.metadata.resource_version.clone(),
     };
     match delete(node, exactly_this, ctx).await {
-        Ok(()) => {
+        Ok(_) => {
             let note = format!("media node {node} is empty and surplus: removed");
             ctx.events.tell(&*world.pool, EventType::Normal, "Removed", "Scale", note);
             Ok(true)
@@ -226,22 +226,29 @@ async fn remove(node: &str, world: &World, ctx: &Context) -> Result<bool, WriteE
 async fn bury(node: &str, cause: &str, world: &World, ctx: &Context) -> Result<(), WriteError> {
     let Some(sight) = world.nodes.iter().find(|n| n.name == node) else { return Ok(()) };
     let only_this = Preconditions { uid: sight.object.metadata.uid.clone(), resource_version: None };
-    delete(node, only_this, ctx).await?;
+    if !delete(node, only_this, ctx).await? {
+        return Ok(());
+    }
     // One that was told to go did not crash.
-    if !sight.is_surplus && world.pool.metadata.deletion_timestamp.is_none() {
+    if !sight.is_surplus {
+        let now = ctx.clock.now();
+        let made = sight.object.metadata.creation_timestamp.as_ref().map_or(now.wall, |t| t.0);
+        let lived = Duration::try_from(now.wall.duration_since(made)).unwrap_or_default();
         let mut crashes = ctx.crashes.lock().unwrap_or_else(PoisonError::into_inner);
-        crashes.entry(world.pool.name_any()).or_default().record(format!("{node}: {cause}"), ctx.clock.now().mono);
+        crashes.entry(world.pool.name_any()).or_default().record(format!("{node}: {cause}"), lived, now.mono);
     }
     let note = format!("media node {node} is dead, {cause}; another takes its place");
     ctx.events.tell(&*world.pool, EventType::Warning, "NodeReplaced", "Replace", note);
     Ok(())
 }
 
-async fn delete(node: &str, preconditions: Preconditions, ctx: &Context) -> Result<(), WriteError> {
+/// Returns whether it was there.
+async fn delete(node: &str, preconditions: Preconditions, ctx: &Context) -> Result<bool, WriteError> {
     let api: Api<MediaNode> = Api::namespaced(ctx.writer.client.clone(), &ctx.namespace);
     let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
     match ctx.writer.write("MediaNode", "delete", api.delete(node, &parameters)).await {
-        Ok(_) | Err(WriteError::Gone { .. }) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(WriteError::Gone { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-/// Wait after the second crash in a row; doubles with each further one. After the first there is none.
+/// Wait after the second quick crash in a row; doubles with each further one. After the first there is none.
 pub const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// Longest wait.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// After this long without a crash the next one counts as the first again.
+/// A pod that lived this long did not crash because of how it was made.
+pub const QUICK: Duration = Duration::from_secs(300);
+/// Crashes this close to each other are one: pods that were made together end together.
+pub const TOGETHER: Duration = Duration::from_secs(5);
+/// After this long without a quick crash the next one counts as the first again.
 pub const FORGIVEN_AFTER: Duration = Duration::from_secs(900);
 
-/// The latest crashes of a pool's pods.
+/// The latest quick crashes of a pool's pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Crashes {
-    /// Crashes in a row.
+    /// Quick crashes in a row.
     pub count: u32,
     /// When the last one was seen.
     pub last: Duration,
@@ -21,12 +25,20 @@ pub struct Crashes {
 }
 
 impl Crashes {
-    /// Takes in a crash.
-    pub fn record(&mut self, what: String, now: Duration) {
-        let forgiven = self.count > 0 && now.saturating_sub(self.last) > FORGIVEN_AFTER;
-        self.count = if forgiven { 1 } else { self.count + 1 };
-        self.last = now;
+    /// Takes in that a pod ended that had lived for `lived`.
+    pub fn record(&mut self, what: String, lived: Duration, now: Duration) {
+        if lived >= QUICK {
+            return;
+        }
         self.what = what;
+        let ago = now.saturating_sub(self.last);
+        match self.count {
+            0 => self.count = 1,
+            _ if ago <= TOGETHER => return,
+            _ if ago > FORGIVEN_AFTER => self.count = 1,
+            n => self.count = n + 1,
+        }
+        self.last = now;
     }
 
     /// When the next pod may be made.
@@ -42,18 +54,34 @@ impl Crashes {
 mod tests {
     use super::*;
 
+    const YOUNG: Duration = Duration::from_secs(20);
+
     #[test]
     fn the_first_crash_costs_nothing_and_later_ones_more_and_more() {
         let mut crashes = Crashes::default();
         let mut waits = Vec::new();
         let mut now = Duration::from_secs(1000);
         for _ in 0..8 {
-            crashes.record("exit code 1".into(), now);
+            crashes.record("exit code 1".into(), YOUNG, now);
             waits.push(crashes.not_before().saturating_sub(now).as_secs());
             now += Duration::from_secs(60);
         }
         assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
-        crashes.record("exit code 1".into(), now + FORGIVEN_AFTER);
+        crashes.record("exit code 1".into(), YOUNG, now + FORGIVEN_AFTER);
         assert_eq!(crashes.count, 1);
+    }
+
+    #[test]
+    fn a_whole_pool_that_dies_at_once_or_of_old_age_is_replaced_at_once() {
+        let mut crashes = Crashes::default();
+        let now = Duration::from_secs(1000);
+        for i in 0..50 {
+            crashes.record("exit code 1".into(), YOUNG, now + Duration::from_millis(i * 20));
+        }
+        assert_eq!((crashes.count, crashes.not_before()), (1, Duration::ZERO));
+        for i in 0..50 {
+            crashes.record("exit code 1".into(), QUICK, now + Duration::from_secs(60 * i));
+        }
+        assert_eq!(crashes.not_before(), Duration::ZERO);
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 pub const CREATE_BATCH: usize = 16;
 /// For how long a node has to have been cordoned before it may go. By then a former leader that had not
 /// seen the cordon can write no route any more (its claim and its last request have run out).
-pub const CORDON_AGE: Duration = Duration::from_secs(15);
+pub const CORDON_AGE: Duration = Duration::from_secs(20);
 /// For how long a silent node's pod is kept: its machine may come back, and the evidence is worth it.
 pub const SILENT_KEPT: Duration = Duration::from_secs(300);
 

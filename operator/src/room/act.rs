@@ -16,8 +16,7 @@ use super::{
 };
 use crate::{
     api::WriteError,
-    clock::Now,
-    cluster::RoomKey,
+    cluster::{Effects, RoomKey},
     context::Context,
     queue::Next,
     watch::prune_room,
@@ -27,6 +26,9 @@ use crate::{
 const RESYNC: Duration = Duration::from_secs(600);
 /// Every waiting room is tried again after about this time even if no capacity seems to have appeared.
 const WAITING_RESYNC: Duration = Duration::from_secs(60);
+
+/// A room that was written is looked at again after this time.
+const AFTER_WRITE: Duration = Duration::from_secs(1);
 
 /// A room's status as it is applied.
 #[derive(Debug, Serialize)]
@@ -107,36 +109,29 @@ async fn act(key: &RoomKey, room: &CallRoom, plan: &Plan, ctx: &Context) -> Resu
     let parameters = PatchParams::apply(ROOM_MANAGER).force();
     let patch = Patch::Apply(&body);
     let written = ctx.writer.write("CallRoom/status", "apply", api.patch_status(&key.name, &parameters, &patch)).await;
-    let effects = {
-        let mut cluster = ctx.cluster();
-        let now: Now = ctx.clock.now();
-        match &written {
-            Ok(_) => cluster.wrote_room(key, now.mono),
-            // Otherwise the route may have been written: it stays assumed until the cache tells.
-            Err(error) if error.is_final() => {
-                if let Some(assumed) = &plan.assume {
-                    let freed = cluster.refute(key, assumed.epoch);
-                    drop(cluster);
-                    ctx.spread(freed);
-                }
-                return written.map(|_| ());
-            }
-            Err(_) => {}
+    let now = ctx.clock.now().mono;
+    match written {
+        Ok(mut answer) => {
+            prune_room(&mut answer);
+            let effects = {
+                let mut cluster = ctx.cluster();
+                cluster.wrote_room(key, now);
+                cluster.answer_room(answer, now)
+            };
+            // This very room was just brought up to date; only what follows from it for others is news.
+            let rooms = effects.rooms.into_iter().filter(|other| other != key).collect();
+            ctx.spread(Effects { rooms, ..effects });
+            Ok(())
         }
-        match written {
-            Ok(mut answer) => {
-                prune_room(&mut answer);
-                cluster.answer_room(answer, now.mono)
+        Err(error) => {
+            // Unless it is refused for good, the route may have been written: it stays assumed until the cache tells.
+            if let Some(assumed) = plan.assume.as_ref().filter(|_| error.is_final()) {
+                let freed = ctx.cluster().refute(key, assumed.epoch);
+                ctx.spread(freed);
             }
-            Err(error) => return Err(error),
+            Err(error)
         }
-    };
-    // This very room was just brought up to date; only what follows from it for others is news.
-    ctx.spread(crate::cluster::Effects {
-        rooms: effects.rooms.into_iter().filter(|other| other != key).collect(),
-        ..effects
-    });
-    Ok(())
+    }
 }
 
 /// When to look at a room again, spread by its name so that not all come at once.
@@ -144,5 +139,7 @@ fn rest(key: &RoomKey, plan: &Plan) -> Duration {
     let base = if plan.waits { WAITING_RESYNC } else { RESYNC };
     let spread = key.name.bytes().fold(0u32, |h, b| h.wrapping_mul(31).wrapping_add(b.into())) % 1000;
     let resync = base + base * spread / 4000;
-    plan.again.map_or(resync, |again| again.min(resync))
+    // What was just written may have set a clock running (an end, a longest duration).
+    let after_write = if plan.status.is_some() { AFTER_WRITE } else { resync };
+    plan.again.unwrap_or(resync).min(resync).min(after_write)
 }
