@@ -10,13 +10,11 @@ export PATH := $(CALLPLANE_CACHE)/bin:$(PATH)
 # make demo: local (a cluster of our own on this machine), kind, or current (the one KUBECONFIG names).
 export CLUSTER ?= local
 export REGISTRY
-# make fuzz: seconds for each target.
-FUZZ_SECONDS ?= 30
 
 BROWSER = e2e/browser/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test unit charts-test e2e lint crds manifests cluster-up cluster-down fuzz bench-placement
+.PHONY: help build demo demo-down test unit charts-test e2e lint crds manifests cluster-up cluster-down bench-placement
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,9 +50,10 @@ crds: ## Generate the CRDs from their Rust types
 	cargo run --quiet --locked -p callplane-crds --bin crdgen -- crds
 	cp crds/*.yaml charts/callplane/crds/
 
-manifests: crds ## Generate the plain-YAML install from the chart
+manifests: crds ## Generate the plain-YAML install and the table of values from the chart
 	@e2e/cluster/tools.sh lint
 	manifests/generate.sh
+	charts/readme.sh
 
 cluster-up: ## Start the two-node Kubernetes cluster and give it the images
 	@e2e/cluster/tools.sh
@@ -63,9 +62,6 @@ cluster-up: ## Start the two-node Kubernetes cluster and give it the images
 
 cluster-down: ## Stop the cluster and remove every trace of it
 	@e2e/cluster/down.sh
-
-fuzz: ## Fuzz every parser that reads from the network (FUZZ_SECONDS each)
-	media-node/fuzz/run.sh $(FUZZ_SECONDS)
 
 bench-placement: ## Measure how fast rooms are placed
 	cargo run --release --locked -p callplane-bench --bin bench-placement
