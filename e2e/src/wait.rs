@@ -37,7 +37,10 @@ where
         let mut listing = BTreeMap::new();
         while let Some(event) = events.next().await {
             match event {
-                Ok(watcher::Event::Init) => listing = BTreeMap::new(),
+                Ok(watcher::Event::Init) => {
+                    listing = BTreeMap::new();
+                    continue;
+                }
                 Ok(watcher::Event::InitApply(object)) => {
                     listing.insert(object.name_any(), object);
                     continue;
