@@ -69,6 +69,16 @@ impl MediaApi {
         )
     }
 
+    /// Leaves `room`.
+    ///
+    /// # Errors
+    /// When the node refuses.
+    pub async fn leave(&self, room: &CallId, user: &str, token: &str) -> Result<()> {
+        let url = format!("{}/api/rooms/{room}/participants/{user}/leave", self.base);
+        self.http.post(&url).bearer_auth(token).send().await?.error_for_status()?;
+        Ok(())
+    }
+
     /// Enters `room` by listening to its events.
     ///
     /// # Errors

@@ -1,10 +1,14 @@
 //! Runs one scenario: opens its scene, plays it, tells what was there when it failed, and cleans up either way.
 
-use std::time::Duration;
+use std::{fs::File, time::Duration};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 
-use crate::{clock, cluster::Cluster, scene::Scene};
+use crate::{
+    clock,
+    cluster::{self, Cluster},
+    scene::Scene,
+};
 
 /// No scenario takes longer.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -26,7 +30,7 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let outcome = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(play(name, body)));
     if let Err(error) = outcome {
-        panic!("{name}: {error:?}");
+        panic!("{name}: {error:#}");
     }
 }
 
@@ -35,6 +39,9 @@ where
     F: FnOnce(Scene) -> Fut,
     Fut: Future<Output = Result<()>> + Send + 'static,
 {
+    // Two runs at the same time would take each other's failures for their own.
+    let alone = File::open(cluster::state()).context("the cluster's state")?;
+    alone.lock().context("the cluster's state")?;
     let scene = Scene::open(Cluster::connect().await?, name).await?;
     let began = clock::now();
     // A task of its own, so that a failed assertion is an outcome and not the end.
@@ -48,7 +55,7 @@ where
         }
     };
     if let Err(error) = &outcome {
-        eprintln!("{name} failed: {error:?}\n{}", scene.diagnosis().await);
+        eprintln!("{name} failed: {error:#}\n{}", scene.diagnosis().await);
     }
     let closed = match tokio::time::timeout(CLOSING, scene.close()).await {
         Ok(closed) => closed,

@@ -265,10 +265,13 @@ impl Scene {
             };
             lines.extend(events.iter().rev().take(12).map(line));
         }
-        for pod in pods.iter().filter(|p| p.labels().contains_key(COMPONENT_LABEL)) {
+        let ours = format!("e2e-{}", self.name);
+        let concerned = |p: &&Pod| p.labels().get(POOL_LABEL).is_none_or(|pool| *pool == ours);
+        for pod in pods.iter().filter(|p| p.labels().contains_key(COMPONENT_LABEL)).filter(concerned) {
             let few = LogParams { tail_lines: Some(25), ..Default::default() };
             let text = self.cluster.pods().logs(&pod.name_any(), &few).await.unwrap_or_else(|e| e.to_string());
-            lines.push(format!("--- log of {}\n{}", pod.name_any(), shortened(&text, 6000)));
+            lines.push(format!("--- log of {}", pod.name_any()));
+            lines.extend(text.lines().map(|line| shortened(line, 300)));
         }
         lines.join("\n")
     }

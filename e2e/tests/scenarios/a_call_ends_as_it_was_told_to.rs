@@ -71,7 +71,8 @@ async fn an_empty_call_ends_by_itself(scene: &Scene, pool: &str) -> Result<()> {
     let node = scene.cluster.nodes().get(&route.node).await?;
     let call = scene.call_id("visited");
     let token = scene.tokens.mint(&call, route.epoch, "alice")?;
-    let mut visitor = MediaApi::of(&node)?.events(&call, &token).await?;
+    let api = MediaApi::of(&node)?;
+    let mut visitor = api.events(&call, &token).await?;
     visitor.until("room", BUDGET).await?;
 
     let began = clock::now();
@@ -80,7 +81,7 @@ async fn an_empty_call_ends_by_itself(scene: &Scene, pool: &str) -> Result<()> {
     println!("  an empty call ended after {:.1} s", began.elapsed().as_secs_f64());
     let visited = scene.rooms().get("visited").await?;
     ensure!(!ended(&visited), "a call with somebody in it was ended for being empty");
-    drop(visitor);
+    api.leave(&call, "alice", &token).await?;
     wait::until(&scene.rooms(), "visited", "to end when it was left", budget, |room| ended(room?).then_some(())).await
 }
 
