@@ -265,8 +265,13 @@ impl Core {
 
     fn select_encoding(&mut self, id: ConsumerId, encoding: usize, now: Instant) -> Option<()> {
         let key = *self.consumer_keys.get(&id)?;
-        self.consumers.get_mut(key)?.max_encoding = encoding;
-        self.want_key_frame(key, now);
+        let consumer = self.consumers.get_mut(key)?;
+        consumer.max_encoding = encoding;
+        let producer = self.producers.get(consumer.producer)?;
+        let target = producer.best_encoding(encoding, now, self.config.encoding_timeout);
+        if target != consumer.current {
+            self.want_key_frame(key, now);
+        }
         Some(())
     }
 
@@ -274,7 +279,9 @@ impl Core {
     pub(super) fn want_key_frame(&mut self, consumer: Key, now: Instant) {
         let Some(consumer) = self.consumers.get(consumer) else { return };
         let Some(producer) = self.producers.get_mut(consumer.producer) else { return };
-        if consumer.paused || producer.paused || !Consumer::needs_key_frame(producer) || !producer.answers_pli() {
+        let reachable = self.transports.get(consumer.transport).is_some_and(Transport::can_send);
+        let useful = Consumer::needs_key_frame(producer) && producer.answers_pli();
+        if consumer.paused || producer.paused || !reachable || !useful {
             return;
         }
         let timeout = self.config.encoding_timeout;

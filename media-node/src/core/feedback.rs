@@ -46,7 +46,7 @@ fn packets(mut compound: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 impl Core {
     pub(super) fn on_rtcp(&mut self, key: Key, datagram: &mut [u8], now: Instant) -> Result<Fate, Drop> {
-        let transport = self.transports.get_mut(key).ok_or(Drop::UnknownTuple)?;
+        let transport = self.transports.get_mut(key).filter(|t| !t.is_over()).ok_or(Drop::NoKeys)?;
         let srtp = transport.srtp.as_mut().ok_or(Drop::NoKeys)?;
         let len = srtp.inbound.open_rtcp(datagram, self.config.max_rtcp_senders)?;
         let mut any = false;

@@ -27,7 +27,7 @@ impl Core {
     pub(super) fn on_rtp(&mut self, key: Key, datagram: &mut [u8], now: Instant) -> Result<Fate, Drop> {
         let header = Header::parse(datagram).ok_or(Drop::MalformedRtp)?;
         let transport = self.transports.get_mut(key).ok_or(Drop::UnknownTuple)?;
-        if transport.srtp.is_none() {
+        if transport.srtp.is_none() || transport.is_over() {
             return Err(Drop::NoKeys);
         }
         let opened = match open_known(transport, datagram, &header)? {

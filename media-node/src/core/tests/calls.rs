@@ -172,3 +172,22 @@ fn who_speaks_is_told() {
     let silent = |e: &Event| matches!(e, Event::ActiveSpeaker { producer: None, .. });
     assert_eq!(world.events.iter().filter(|e| silent(e)).count(), 1);
 }
+
+#[test]
+fn a_subscriber_that_is_away_costs_the_publisher_no_key_frames() {
+    let mut world = World::new(10);
+    let (_, video) = call(&mut world);
+    let absent = world.join(ClientOptions::default());
+    world.clients[absent].checking = false;
+    world.run_for(Duration::from_secs(2));
+    let before = world.clients[0].tracks[1].key_frame_requests;
+    let producer = *world.core.producer_keys.keys().max().unwrap();
+    world.subscribe(absent, producer, true);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.clients[0].tracks[1].key_frame_requests, before);
+    assert!(world.stats().dropped(Drop::ConsumerNotConnected) > 100);
+    assert!(world.clients[1].receiver.count(video) > 900);
+    world.clients[absent].checking = true;
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.clients[0].tracks[1].key_frame_requests, before + 1, "one, when it has come");
+}

@@ -173,6 +173,7 @@ fn a_client_that_says_goodbye_is_closed_and_stays_closed() {
         .unwrap_or_else(|| vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
     let addr = world.clients[client].addr;
     assert_eq!(world.inject(addr, &hello), Fate::Dropped(Drop::DtlsClosed));
+    assert_eq!(world.inject(addr, &[0x80; 60]), Fate::Dropped(Drop::NoKeys));
     assert_eq!(world.state(client), Some(TransportState::Closed));
 }
 
