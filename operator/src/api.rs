@@ -3,13 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kube::{
-    Client, Config,
-    client::ClientBuilder,
-};
+use kube::{Client, Config, client::ClientBuilder};
 use thiserror::Error;
 
-use crate::{clock::Clock, leader::Claim, metrics::{Metrics, Write}};
+use crate::{
+    clock::Clock,
+    leader::Claim,
+    metrics::{Metrics, Write},
+};
 
 /// Longest time that one write may take. An overloaded API server goes on with a request that nobody waits for any more,
 /// so giving up sooner would make it slower.

@@ -153,7 +153,8 @@ mod tests {
             let line = [&["callplane-operator"][..], wrong].concat();
             assert!(Config::try_parse_from(line).is_err(), "{wrong:?}");
         }
-        let line = ["callplane-operator", "join-token", "--room", "team/stand.up", "--user", "ann", "--namespace", "cp"];
+        let line =
+            ["callplane-operator", "join-token", "--room", "team/stand.up", "--user", "ann", "--namespace", "cp"];
         let config = Config::try_parse_from(line).unwrap();
         assert_eq!(config.namespace, "cp");
         let Some(Command::JoinToken(token)) = config.command else { panic!("{config:?}") };

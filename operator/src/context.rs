@@ -8,6 +8,9 @@ use std::{
     },
 };
 
+use callplane_crds::CallRoom;
+use kube::{Api, Client};
+
 use crate::{
     api::Writer,
     clock::Clock,
@@ -40,6 +43,8 @@ pub struct Context {
     pub probe: reqwest::Client,
     /// Namespace of pools, nodes and pods.
     pub namespace: String,
+    /// The only namespace whose rooms are served, if it is one only.
+    pub rooms_in: Option<String>,
     /// Image of media nodes whose pool names none.
     pub media_node_image: String,
     /// Crashes of each pool's pods, for its back-off.
@@ -61,6 +66,8 @@ pub struct Parts {
     pub probe: reqwest::Client,
     /// Namespace of pools, nodes and pods.
     pub namespace: String,
+    /// The only namespace whose rooms are served, if it is one only.
+    pub rooms_in: Option<String>,
     /// Image of media nodes whose pool names none.
     pub media_node_image: String,
 }
@@ -79,6 +86,7 @@ impl Context {
             events: parts.events,
             probe: parts.probe,
             namespace: parts.namespace,
+            rooms_in: parts.rooms_in,
             media_node_image: parts.media_node_image,
             crashes: Mutex::default(),
             leading: AtomicBool::new(false),
@@ -88,6 +96,14 @@ impl Context {
     /// What is known.
     pub fn cluster(&self) -> MutexGuard<'_, Cluster> {
         self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All rooms that this operator serves.
+    pub fn all_rooms(&self, client: Client) -> Api<CallRoom> {
+        match &self.rooms_in {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        }
     }
 
     /// Queues whoever is to look again. A follower's caches stay warm and its queues empty.

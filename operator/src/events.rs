@@ -20,7 +20,8 @@ impl Events {
     /// Where events go, and what writes them: spawn the second.
     pub fn new(client: Client, instance: String) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, mut receiver) = mpsc::channel::<(Event, ObjectReference)>(BACKLOG);
-        let recorder = Recorder::new(client, Reporter { controller: "callplane-operator".into(), instance: Some(instance) });
+        let recorder =
+            Recorder::new(client, Reporter { controller: "callplane-operator".into(), instance: Some(instance) });
         let write = async move {
             while let Some((event, about)) = receiver.recv().await {
                 let publish = recorder.publish(&event, &about);

@@ -148,7 +148,10 @@ impl std::fmt::Debug for JoinKey {
 /// When it cannot be read, is not there or cannot be used.
 pub async fn read(client: Client, namespace: &str) -> Result<JoinKey, KeysError> {
     let api: Api<Secret> = Api::namespaced(client, namespace);
-    read_secret(&api, JOIN_KEYS_SECRET).await?.ok_or_else(|| KeysError::Absent(namespace.to_owned())).and_then(|s| key(&s))
+    read_secret(&api, JOIN_KEYS_SECRET)
+        .await?
+        .ok_or_else(|| KeysError::Absent(namespace.to_owned()))
+        .and_then(|s| key(&s))
 }
 
 /// Sees to it that both Secrets are there and belong together.

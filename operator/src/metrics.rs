@@ -100,7 +100,12 @@ impl Metrics {
         };
         let r = &mut metrics.registry;
         r.register("reconciles", "Reconciles by controller and result", metrics.reconciles.clone());
-        r.register_with_unit("reconcile_duration", "Duration of reconciles", Unit::Seconds, metrics.reconcile_seconds.clone());
+        r.register_with_unit(
+            "reconcile_duration",
+            "Duration of reconciles",
+            Unit::Seconds,
+            metrics.reconcile_seconds.clone(),
+        );
         r.register("queue_depth", "Keys that wait for a worker", metrics.queue_depth.clone());
         r.register("writes", "Writes to the API server by kind, verb and result", metrics.writes.clone());
         r.register("rooms", "CallRooms by phase", metrics.rooms.clone());

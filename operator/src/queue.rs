@@ -311,6 +311,7 @@ mod tests {
         assert_eq!(queue.next().await, 2);
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a paused clock")]
     #[tokio::test(start_paused = true)]
     async fn failures_back_off_and_a_change_cuts_the_wait_short() {
         let queue = Arc::new(Queue::default());

@@ -53,6 +53,7 @@ pub async fn run(namespace: String, config: Run) -> anyhow::Result<()> {
         events,
         probe,
         namespace: namespace.clone(),
+        rooms_in: config.watch_namespace,
         media_node_image: config.media_node_image,
     }));
 
@@ -69,7 +70,7 @@ pub async fn run(namespace: String, config: Run) -> anyhow::Result<()> {
             tracing::error!(%error, "admin server ended");
         }
     });
-    let caches = watch::start(&ctx, &watches, config.watch_namespace.as_deref(), &mut tasks);
+    let caches = watch::start(&ctx, &watches, &mut tasks);
 
     let (leading, leads) = channel::channel(Leading::No);
     let (idle, mut all_idle) = channel::channel(true);
@@ -118,13 +119,17 @@ async fn act_while_leading(
         let mut controllers = JoinSet::new();
         controllers.spawn(keep_keys(Arc::clone(&ctx)));
         let rooms = Arc::clone(&ctx);
-        controllers.spawn(queue::run(Arc::clone(&ctx.rooms), concurrency, move |key| room::reconcile(key, Arc::clone(&rooms))));
+        controllers.spawn(queue::run(Arc::clone(&ctx.rooms), concurrency, move |key| {
+            room::reconcile(key, Arc::clone(&rooms))
+        }));
         let nodes = Arc::clone(&ctx);
-        controllers
-            .spawn(queue::run(Arc::clone(&ctx.nodes), NODE_CONCURRENCY, move |name| node::reconcile(name, Arc::clone(&nodes))));
+        controllers.spawn(queue::run(Arc::clone(&ctx.nodes), NODE_CONCURRENCY, move |name| {
+            node::reconcile(name, Arc::clone(&nodes))
+        }));
         let pools = Arc::clone(&ctx);
-        controllers
-            .spawn(queue::run(Arc::clone(&ctx.pools), POOL_CONCURRENCY, move |name| pool::reconcile(name, Arc::clone(&pools))));
+        controllers.spawn(queue::run(Arc::clone(&ctx.pools), POOL_CONCURRENCY, move |name| {
+            pool::reconcile(name, Arc::clone(&pools))
+        }));
         ctx.lead();
         let went_on = leads.wait_for(|l| *l == Leading::No).await.is_ok();
         // Nothing new is taken up; what is being written is written to the end or not at all.

@@ -128,7 +128,8 @@ mod tests {
     #[test]
     fn a_failure_says_what_the_operator_says() {
         assert_eq!(told(&[]), "the operator has said nothing about it; is it running?");
-        let full = condition(&[], room::PLACED, Status::False, "NoCapacity", "no node fits", None, Timestamp::UNIX_EPOCH);
+        let full =
+            condition(&[], room::PLACED, Status::False, "NoCapacity", "no node fits", None, Timestamp::UNIX_EPOCH);
         assert_eq!(told(&[full]), "Placed=False (NoCapacity): no node fits");
     }
 

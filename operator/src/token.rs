@@ -83,10 +83,8 @@ pub async fn invite(
     let key = keys::read(client.clone(), namespace).await?;
     let id = &invitation.room;
     let rooms: Api<CallRoom> = Api::namespaced(client, &id.namespace);
-    let room = rooms
-        .get(&id.name)
-        .await
-        .map_err(|source| TokenError::Room { room: id.clone(), source: Box::new(source) })?;
+    let room =
+        rooms.get(&id.name).await.map_err(|source| TokenError::Room { room: id.clone(), source: Box::new(source) })?;
     let route = room.status.and_then(|s| s.route).ok_or_else(|| TokenError::NoRoute(id.clone()))?;
     sign(&key, invitation, route.epoch, now)
 }
@@ -138,8 +136,12 @@ mod tests {
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_audience(&["callplane-media"]);
         validation.set_issuer(&["callplane"]);
-        let claims = jsonwebtoken::decode::<Value>(&token, &DecodingKey::from_jwk(jwk).unwrap(), &validation).unwrap().claims;
-        assert_eq!((&claims["roomId"], &claims["epoch"], &claims["sub"]), (&"team.standup".into(), &3.into(), &"ann".into()));
+        let claims =
+            jsonwebtoken::decode::<Value>(&token, &DecodingKey::from_jwk(jwk).unwrap(), &validation).unwrap().claims;
+        assert_eq!(
+            (&claims["roomId"], &claims["epoch"], &claims["sub"]),
+            (&"team.standup".into(), &3.into(), &"ann".into())
+        );
         assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 600);
     }
 }

@@ -1,13 +1,6 @@
 //! Watches: from the API server into the index.
 
-use std::{
-    collections::HashSet,
-    fmt::Debug,
-    hash::Hash,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, fmt::Debug, hash::Hash, pin::pin, sync::Arc, time::Duration};
 
 use callplane_crds::{CallRoom, MediaNode, MediaPool, names};
 use futures::StreamExt;
@@ -63,13 +56,10 @@ impl kube::runtime::utils::Backoff for Backoff {
 /// Which caches are complete.
 pub type Synced = Vec<watch::Receiver<bool>>;
 
-/// Starts all watches. `rooms_in` restricts rooms to one namespace.
-pub fn start(ctx: &Arc<Context>, client: &Client, rooms_in: Option<&str>, tasks: &mut JoinSet<()>) -> Synced {
+/// Starts all watches.
+pub fn start(ctx: &Arc<Context>, client: &Client, tasks: &mut JoinSet<()>) -> Synced {
     let own = &ctx.namespace;
-    let rooms = match rooms_in {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
+    let rooms = ctx.all_rooms(client.clone());
     let config = || watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
     let component = format!("{}={}", names::COMPONENT_LABEL, names::MEDIA_NODE_COMPONENT);
     vec![
@@ -82,9 +72,7 @@ pub fn start(ctx: &Arc<Context>, client: &Client, rooms_in: Option<&str>, tasks:
                 prune: prune_room,
                 key: |r| Arc::new(r.call_id()),
                 apply: |ctx, room| ctx.cluster().apply_room(room, ctx.clock.now().mono),
-                remove: |ctx, room| {
-                    ctx.cluster().remove_room(&Arc::new(room.call_id()), room.metadata.uid.as_deref())
-                },
+                remove: |ctx, room| ctx.cluster().remove_room(&Arc::new(room.call_id()), room.metadata.uid.as_deref()),
                 retain: |ctx, listed| ctx.cluster().retain_rooms(listed),
             },
         ),

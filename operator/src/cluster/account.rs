@@ -95,7 +95,11 @@ mod tests {
         account.report(Demand { rooms: 3, participants: 90, streams: 12 }, [key(1), key(8), key(9)].into());
         assert_eq!(account.committed(), Demand { rooms: 3, participants: 90, streams: 180 });
         account.hold(&key(2), Demand::of_room(10));
-        assert_eq!(account.committed(), Demand { rooms: 4, participants: 100, streams: 360 }, "placed since the report");
+        assert_eq!(
+            account.committed(),
+            Demand { rooms: 4, participants: 100, streams: 360 },
+            "placed since the report"
+        );
     }
 
     proptest! {

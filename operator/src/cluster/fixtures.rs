@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use callplane_crds::{
-    CallId, CallRoom, CallRoomSpec, MediaNode, MediaNodeSpec, MediaNodeStatus, MediaPool, MediaPoolSpec, Route, RouteMode,
+    CallId, CallRoom, CallRoomSpec, MediaNode, MediaNodeSpec, MediaNodeStatus, MediaPool, MediaPoolSpec, Route,
+    RouteMode,
     condition::{Status, condition, node},
     medianode::{Capacity, Load, ServedRoom},
     mediapool::Placement,
@@ -51,7 +52,13 @@ pub(crate) fn room(name: &str, version: u64, size: i32) -> CallRoom {
 }
 
 pub(crate) fn route(epoch: i64, node: &str, since: u64) -> Route {
-    Route { epoch, mode: RouteMode::Sfu, node: node.to_owned(), reason: "Scheduled".to_owned(), since: Time(wall(since)) }
+    Route {
+        epoch,
+        mode: RouteMode::Sfu,
+        node: node.to_owned(),
+        reason: "Scheduled".to_owned(),
+        since: Time(wall(since)),
+    }
 }
 
 /// A room that is ready on `node` since second 0.
@@ -67,7 +74,10 @@ pub(crate) fn placed(name: &str, version: u64, size: i32, node: &str) -> CallRoo
 
 pub(crate) fn pool(name: &str, replicas: i32, placement: Placement) -> MediaPool {
     let capacity = Capacity { rooms: 100, participants: 500, streams: 49_000 };
-    let mut pool = MediaPool::new(name, MediaPoolSpec { replicas, placement, capacity, drain_timeout_seconds: 3600, ..MediaPoolSpec::default() });
+    let mut pool = MediaPool::new(
+        name,
+        MediaPoolSpec { replicas, placement, capacity, drain_timeout_seconds: 3600, ..MediaPoolSpec::default() },
+    );
     pool.metadata = meta(name, 1);
     pool
 }
@@ -83,7 +93,8 @@ pub(crate) fn node(name: &str, version: u64, rooms: i32) -> MediaNode {
         },
     );
     node.metadata = meta(name, version);
-    node.metadata.owner_references = Some(vec![OwnerReference { kind: "MediaPool".to_owned(), name: "p".to_owned(), ..OwnerReference::default() }]);
+    node.metadata.owner_references =
+        Some(vec![OwnerReference { kind: "MediaPool".to_owned(), name: "p".to_owned(), ..OwnerReference::default() }]);
     node.status = Some(MediaNodeStatus {
         load: Some(Load::default()),
         reported_at: Some(Time(wall(0))),
@@ -125,11 +136,19 @@ pub(crate) fn lease(node: &str, version: u64, renewed: u64) -> Lease {
 }
 
 pub(crate) fn pod(name: &str) -> Pod {
-    Pod { metadata: meta(name, 1), spec: None, status: Some(PodStatus { phase: Some("Running".to_owned()), ..PodStatus::default() }) }
+    Pod {
+        metadata: meta(name, 1),
+        spec: None,
+        status: Some(PodStatus { phase: Some("Running".to_owned()), ..PodStatus::default() }),
+    }
 }
 
 pub(crate) fn ended_pod(name: &str) -> Pod {
-    let end = ContainerStateTerminated { exit_code: 137, reason: Some("OOMKilled".to_owned()), ..ContainerStateTerminated::default() };
+    let end = ContainerStateTerminated {
+        exit_code: 137,
+        reason: Some("OOMKilled".to_owned()),
+        ..ContainerStateTerminated::default()
+    };
     let container = ContainerStatus {
         name: "media-node".to_owned(),
         state: Some(ContainerState { terminated: Some(end), ..ContainerState::default() }),

@@ -128,6 +128,10 @@ mod tests {
         }
         assert_eq!(contact.judge(Some(&lease(2)), s(110)), LeaseState::Unheard(s(111)));
         assert_eq!(contact.judge(Some(&lease(2)), s(111)), LeaseState::Expired);
-        assert_eq!(contact.judge(Some(&lease(103)), s(111)), LeaseState::Expired, "renewed since: on its own clock again");
+        assert_eq!(
+            contact.judge(Some(&lease(103)), s(111)),
+            LeaseState::Expired,
+            "renewed since: on its own clock again"
+        );
     }
 }

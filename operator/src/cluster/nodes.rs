@@ -40,10 +40,13 @@ impl Cluster {
         let status = node.status.as_ref();
         let rooms: HashSet<RoomKey> =
             status.map(|s| s.rooms.iter().map(|r| Arc::new(served_key(r))).collect()).unwrap_or_default();
-        let load = status.and_then(|s| s.load.as_ref()).map(callplane_crds::medianode::Load::demand).unwrap_or_default();
+        let load =
+            status.and_then(|s| s.load.as_ref()).map(callplane_crds::medianode::Load::demand).unwrap_or_default();
         entry.account.report(load, rooms);
         let after = entry.account.committed();
-        let relieved = after.rooms < committed.rooms || after.participants < committed.participants || after.streams < committed.streams;
+        let relieved = after.rooms < committed.rooms
+            || after.participants < committed.participants
+            || after.streams < committed.streams;
 
         let mut effects = Effects { nodes: vec![name.clone()], ..Effects::default() };
         effects.pools.push(node.spec.pool.clone());
@@ -58,7 +61,11 @@ impl Cluster {
     /// Takes in the answer to an own write. What was deleted meanwhile stays deleted.
     pub fn answer_node(&mut self, node: MediaNode, now: Duration) -> Effects {
         let known = node.metadata.name.as_ref().and_then(|n| self.nodes.get(n)).and_then(|n| n.object.as_ref());
-        if known.is_some_and(|k| k.metadata.uid == node.metadata.uid) { self.apply_node(node, now) } else { Effects::default() }
+        if known.is_some_and(|k| k.metadata.uid == node.metadata.uid) {
+            self.apply_node(node, now)
+        } else {
+            Effects::default()
+        }
     }
 
     /// Forgets a MediaNode. Its rooms have lost their node.
@@ -176,8 +183,12 @@ impl Cluster {
 
     /// Forgets the leases that a complete list did not name.
     pub fn retain_leases(&mut self, listed: &HashSet<String>) -> Effects {
-        let gone: Vec<String> =
-            self.nodes.iter().filter(|(n, e)| e.lease.is_some() && !listed.contains(*n)).map(|(n, _)| n.clone()).collect();
+        let gone: Vec<String> = self
+            .nodes
+            .iter()
+            .filter(|(n, e)| e.lease.is_some() && !listed.contains(*n))
+            .map(|(n, _)| n.clone())
+            .collect();
         let mut effects = Effects::default();
         for name in gone {
             effects.merge(self.remove_lease(&name));

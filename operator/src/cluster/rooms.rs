@@ -50,7 +50,11 @@ impl Cluster {
     /// Takes in the answer to an own write. What was deleted meanwhile stays deleted.
     pub fn answer_room(&mut self, room: CallRoom, now: Duration) -> Effects {
         let known = self.rooms.get(&room.call_id());
-        if known.is_some_and(|k| k.object.metadata.uid == room.metadata.uid) { self.apply_room(room, now) } else { Effects::default() }
+        if known.is_some_and(|k| k.object.metadata.uid == room.metadata.uid) {
+            self.apply_room(room, now)
+        } else {
+            Effects::default()
+        }
     }
 
     /// Forgets a room. `uid` guards against forgetting its successor of the same name.

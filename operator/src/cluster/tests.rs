@@ -30,7 +30,11 @@ fn a_room_that_is_gone_frees_its_place_and_wakes_who_waits() {
     cluster.apply_room(placed("r", 1, 4, "a"), at(0).mono);
     cluster.apply_room(room("w", 2, 4), at(0).mono);
     cluster.set_waiting(&key("w"), true);
-    assert_eq!(cluster.remove_room(&key("r"), Some("uid-of-another")), Effects::default(), "a successor is not its predecessor");
+    assert_eq!(
+        cluster.remove_room(&key("r"), Some("uid-of-another")),
+        Effects::default(),
+        "a successor is not its predecessor"
+    );
     let effects = cluster.remove_room(&key("r"), Some("uid-of-r"));
     assert_eq!(effects.rooms, [key("w")]);
     assert_eq!(cluster.rooms_on("a").count(), 0);
@@ -68,7 +72,11 @@ fn capacity_that_appears_in_any_way_wakes_who_waits() {
 
     let mut c = waiting();
     c.apply_node(reporting(node("a", 2, 1), 2, 1, &[("x", 1, 3)]), at(1).mono);
-    assert_eq!(c.apply_node(reporting(node("a", 3, 1), 3, 2, &[]), at(2).mono).rooms, [key("x"), key("w")], "it reports less");
+    assert_eq!(
+        c.apply_node(reporting(node("a", 3, 1), 3, 2, &[]), at(2).mono).rooms,
+        [key("x"), key("w")],
+        "it reports less"
+    );
 }
 
 #[test]

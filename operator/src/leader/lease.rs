@@ -43,7 +43,12 @@ impl Election {
     /// Runs until `stop`; then gives the lease back, so that another takes over at once.
     ///
     /// `drained` is awaited between the two: what is being written is finished while the claim still holds.
-    pub async fn run(mut self, leading: watch::Sender<Leading>, stop: CancellationToken, drained: impl Future<Output = ()>) {
+    pub async fn run(
+        mut self,
+        leading: watch::Sender<Leading>,
+        stop: CancellationToken,
+        drained: impl Future<Output = ()>,
+    ) {
         while !stop.is_cancelled() {
             let pause = self.step().await;
             let leads = self.claim.holds(self.clock.now().mono);
@@ -93,7 +98,8 @@ impl Election {
                 super::RENEW_EVERY
             }
             Err(error) => {
-                if !matches!(&error, LeaseError::Api(e) if matches!(&**e, kube::Error::Api(s) if s.is_conflict() || s.is_already_exists())) {
+                if !matches!(&error, LeaseError::Api(e) if matches!(&**e, kube::Error::Api(s) if s.is_conflict() || s.is_already_exists()))
+                {
                     tracing::warn!(%error, "cannot write the leader lease");
                 }
                 // Whatever happened, the next look shows it. The claim runs on until it expires by itself.

@@ -70,11 +70,17 @@ async fn act(name: &str, plan: Plan, ctx: &Context) -> Result<Option<Duration>, 
         Plan::Probe => {
             let suspended = ctx.cluster().suspect_mass_expiry(ctx.clock.now().mono);
             if suspended {
-                tracing::warn!(node = name, "many leases expired at once: nobody is judged before all could renew again");
+                tracing::warn!(
+                    node = name,
+                    "many leases expired at once: nobody is judged before all could renew again"
+                );
                 return Ok(Some(Duration::from_secs(1)));
             }
             if answers(name, ctx).await {
-                tracing::warn!(node = name, "lease expired, but the node answers: it keeps its rooms and gets no new ones");
+                tracing::warn!(
+                    node = name,
+                    "lease expired, but the node answers: it keeps its rooms and gets no new ones"
+                );
                 return Ok(Some(PROBE_AGAIN));
             }
             // It may have renewed while it was being asked.
@@ -168,7 +174,9 @@ async fn answers(name: &str, ctx: &Context) -> bool {
         let asked = ctx.clock.now().mono;
         match ctx.probe.get(&url).timeout(PROBE_TIMEOUT).send().await {
             Ok(answer) if answer.status().is_success() => return true,
-            Ok(answer) => tracing::info!(node = name, attempt, status = %answer.status(), "probe answered with an error"),
+            Ok(answer) => {
+                tracing::info!(node = name, attempt, status = %answer.status(), "probe answered with an error")
+            }
             Err(error) => tracing::info!(node = name, attempt, %error, "probe failed"),
         }
         // A refused connection fails at once: leave the node the time that a restart of its listener takes.

@@ -97,12 +97,18 @@ mod tests {
         let cases: Vec<(World, Plan)> = vec![
             (world.clone(), Plan::Rest(Some(Duration::from_millis(4005)))),
             (World { lease: LeaseState::Expired, ..world.clone() }, Plan::Probe),
-            (World { lease: LeaseState::Unheard(s(101)), ..world.clone() }, Plan::Rest(Some(Duration::from_millis(1005)))),
+            (
+                World { lease: LeaseState::Unheard(s(101)), ..world.clone() },
+                Plan::Rest(Some(Duration::from_millis(1005))),
+            ),
             (World { lease: LeaseState::Absent, ..world.clone() }, Plan::Rest(None)),
             (World { pod: ended(), ..world.clone() }, Plan::Lose(ended_cause())),
             (World { pod: PodSight::Gone, ..world.clone() }, Plan::Lose(LossCause::PodGone)),
             (World { pod: PodSight::Unseen, ..world.clone() }, Plan::ConfirmPod),
-            (World { pod: PodSight::Unseen, has_reported: false, ..world.clone() }, Plan::Rest(Some(Duration::from_millis(4005)))),
+            (
+                World { pod: PodSight::Unseen, has_reported: false, ..world.clone() },
+                Plan::Rest(Some(Duration::from_millis(4005))),
+            ),
             (
                 World { pod: PodSight::Unseen, is_managed: false, ..world.clone() },
                 Plan::Rest(Some(Duration::from_millis(4005))),

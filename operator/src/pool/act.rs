@@ -173,7 +173,8 @@ async fn set_cordoned(node: &str, cordoned: bool, world: &World, ctx: &Context) 
         spec: Cordoned { cordoned },
     };
     patch_node(node, &patch, ctx).await?;
-    let (reason, what) = if cordoned { ("Cordoned", "surplus: takes no further room") } else { ("Uncordoned", "needed again") };
+    let (reason, what) =
+        if cordoned { ("Cordoned", "surplus: takes no further room") } else { ("Uncordoned", "needed again") };
     ctx.events.tell(&*world.pool, EventType::Normal, reason, "Scale", format!("media node {node} is {what}"));
     Ok(())
 }
@@ -194,7 +195,7 @@ async fn patch_node<P: Serialize + std::fmt::Debug>(node: &str, patch: &P, ctx: 
 
 /// Deletes an empty node, after asking the API server itself whether a route names it. Returns whether it did.
 async fn remove(node: &str, world: &World, ctx: &Context) -> Result<bool, WriteError> {
-    let rooms: Api<CallRoom> = Api::all(ctx.writer.client.clone());
+    let rooms: Api<CallRoom> = ctx.all_rooms(ctx.writer.client.clone());
     for field in ["status.route.node", "status.previousRoute.node"] {
         let routed = ListParams::default().fields(&format!("{field}={node}")).limit(1);
         let listed = rooms

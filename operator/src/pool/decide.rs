@@ -110,7 +110,8 @@ pub fn decide(world: &World, now: Now) -> Plan {
     }
 
     // A silent node may be gone for good: it is replaced at once, and is surplus should it come back.
-    let active: Vec<&NodeSight> = living.iter().copied().filter(|n| n.lost.is_none() && !n.is_surplus && !is_leaving(n)).collect();
+    let active: Vec<&NodeSight> =
+        living.iter().copied().filter(|n| n.lost.is_none() && !n.is_surplus && !is_leaving(n)).collect();
     let surplus: Vec<&NodeSight> = living.iter().copied().filter(|n| n.lost.is_none() && n.is_surplus).collect();
     let mut hindrance = None;
     let mut taken_back = BTreeSet::new();

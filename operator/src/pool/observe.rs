@@ -66,7 +66,8 @@ pub fn observe(cluster: &Cluster, name: &str, crashes: Crashes, now: Now) -> Opt
         .filter_map(|(node, n)| sight(cluster, node, n, now))
         .filter(|n| n.object.spec.pool == name)
         .collect();
-    let taken_ports = cluster.nodes().filter_map(|(_, n)| n.object.as_ref()).flat_map(|n| n.spec.rtc_ports.clone()).collect();
+    let taken_ports =
+        cluster.nodes().filter_map(|(_, n)| n.object.as_ref()).flat_map(|n| n.spec.rtc_ports.clone()).collect();
     Some(World {
         pool: Arc::clone(&entry.object),
         template_hash: entry.template_hash.clone(),

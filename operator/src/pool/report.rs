@@ -11,7 +11,10 @@ use super::{
     decide::{Hindrance, Plan, Step},
     observe::World,
 };
-use crate::{clock::Now, cluster::node::{PodSight, Standing}};
+use crate::{
+    clock::Now,
+    cluster::node::{PodSight, Standing},
+};
 
 /// The status of the pool as `world` shows it and `plan` explains it.
 pub fn status(world: &World, plan: &Plan, now: Now) -> MediaPoolStatus {
@@ -33,7 +36,10 @@ pub fn status(world: &World, plan: &Plan, now: Now) -> MediaPoolStatus {
             let at = now.wall + until.saturating_sub(now.mono);
             let crashes = &world.crashes;
             let next = at.strftime("%H:%M:%SZ");
-            Some(("PodsCrash", format!("{nodes}; {} crashes in a row, the last: {}; next try at {next}", crashes.count, crashes.what)))
+            Some((
+                "PodsCrash",
+                format!("{nodes}; {} crashes in a row, the last: {}; next try at {next}", crashes.count, crashes.what),
+            ))
         }
         Some(Hindrance::NoPorts) => Some((
             "NoPorts",
@@ -76,11 +82,8 @@ fn utilization(world: &World) -> i32 {
     for node in world.nodes.iter().filter(|n| n.standing == Standing::Ready || n.standing == Standing::Saturated) {
         let of = &node.object.spec.capacity;
         taken = taken.plus(node.committed);
-        capacity = capacity.plus(Demand {
-            rooms: of.rooms.into(),
-            participants: of.participants.into(),
-            streams: of.streams,
-        });
+        capacity =
+            capacity.plus(Demand { rooms: of.rooms.into(), participants: of.participants.into(), streams: of.streams });
     }
     let share = |used: i64, of: i64| if of == 0 { 0 } else { used * 100 / of };
     let fullest = share(taken.rooms, capacity.rooms)

@@ -14,7 +14,8 @@ use proptest::prelude::*;
 use super::{
     backoff::Crashes,
     decide::{CORDON_AGE, Hindrance, Plan, SILENT_KEPT, Step, decide},
-    objects, observe::{SURPLUS_ANNOTATION, World, observe},
+    objects,
+    observe::{SURPLUS_ANNOTATION, World, observe},
     pod, report,
 };
 use crate::cluster::{Cluster, fixtures::*, node::LossCause};
@@ -68,8 +69,10 @@ fn a_surplus_node_goes_only_when_it_is_long_cordoned_and_all_agree_that_it_is_em
     assert_eq!(after(&|_| (), age), gone);
     assert_eq!(after(&|_| (), age - 1), [], "a former leader might still place a room there");
     assert_eq!(after(&|c| drop(c.apply_room(placed("r", 9, 4, "b"), at(0).mono)), age), [], "a route names it");
-    let busy = |people| move |c: &mut Cluster| {
-        c.apply_node(reporting(surplus(node("b", 1, 10), 4), 4, age + 1, &[("x", 1, people)]), at(age).mono);
+    let busy = |people| {
+        move |c: &mut Cluster| {
+            c.apply_node(reporting(surplus(node("b", 1, 10), 4), 4, age + 1, &[("x", 1, people)]), at(age).mono);
+        }
     };
     assert_eq!(after(&busy(2), age), [], "the node says that somebody is there");
     assert_eq!(after(&busy(0), age), [], "or that it still has a room");
@@ -122,7 +125,10 @@ fn a_node_without_a_pod_gets_one_and_one_that_nobody_made_is_left_alone() {
     foreign.metadata.owner_references = None;
     cluster.apply_node(foreign, at(0).mono);
     assert_eq!(steps(&world(&mut cluster, 2, 0), 0), [Step::CreatePod { node: "b".into() }]);
-    assert_eq!(steps(&world(&mut cluster, 1, 0), 0), [Step::CreatePod { node: "b".into() }, Step::Cordon { node: "b".into() }]);
+    assert_eq!(
+        steps(&world(&mut cluster, 1, 0), 0),
+        [Step::CreatePod { node: "b".into() }, Step::Cordon { node: "b".into() }]
+    );
 }
 
 #[test]
@@ -132,9 +138,15 @@ fn crashes_and_missing_ports_are_said() {
     world.crashes = Crashes { count: 4, last: Duration::from_secs(90), what: "p-x: exit code 1".into() };
     let plan = decide(&world, at(100));
     let until = Duration::from_secs(130);
-    assert_eq!(plan, Plan { steps: vec![], hindrance: Some(Hindrance::Crashes(until)), again: Some(Duration::from_secs(30)) });
+    assert_eq!(
+        plan,
+        Plan { steps: vec![], hindrance: Some(Hindrance::Crashes(until)), again: Some(Duration::from_secs(30)) }
+    );
     let status = report::status(&world, &plan, at(100));
-    assert_eq!((status.conditions[0].reason.as_str(), status.conditions[1].reason.as_str()), ("PodsCrash", "PodsCrash"));
+    assert_eq!(
+        (status.conditions[0].reason.as_str(), status.conditions[1].reason.as_str()),
+        ("PodsCrash", "PodsCrash")
+    );
     assert!(status.conditions[0].message.contains("4 crashes in a row, the last: p-x: exit code 1"), "{status:?}");
 
     world.crashes = Crashes::default();
@@ -146,7 +158,10 @@ fn crashes_and_missing_ports_are_said() {
         announce: None,
     };
     let plan = decide(&world, at(100));
-    assert_eq!(plan.steps, [Step::Create { ports: vec![20_000, 20_001] }, Step::Create { ports: vec![20_002, 20_003] }]);
+    assert_eq!(
+        plan.steps,
+        [Step::Create { ports: vec![20_000, 20_001] }, Step::Create { ports: vec![20_002, 20_003] }]
+    );
     assert_eq!(plan.hindrance, Some(Hindrance::NoPorts));
     assert_eq!(report::status(&world, &plan, at(100)).conditions[1].reason, "NoPorts");
 }
@@ -157,7 +172,10 @@ fn a_settled_pool_says_so_and_says_it_once() {
     cluster.apply_room(placed("r", 1, 4, "a"), at(0).mono);
     let mut world = world(&mut cluster, 2, 0);
     let status = report::status(&world, &decide(&world, at(0)), at(0));
-    assert_eq!((status.replicas, status.ready_replicas, status.cordoned_replicas, status.utilization_percent), (2, 2, 0, 5));
+    assert_eq!(
+        (status.replicas, status.ready_replicas, status.cordoned_replicas, status.utilization_percent),
+        (2, 2, 0, 5)
+    );
     assert!(is_true(&status.conditions, "Available") && !is_true(&status.conditions, "Progressing"));
     assert_eq!(status.selector.as_deref(), Some("callplane.io/pool=p"));
     Arc::make_mut(&mut world.pool).status = Some(status.clone());
@@ -182,7 +200,10 @@ fn a_pod_is_restricted_owned_and_knows_its_port() {
         ["--rtc-listen=0.0.0.0:40000", "--workers=2", "--announce=$(HOST_IP):20000", "--drain-timeout=3600s"]
     );
     let udp: Vec<_> = container.ports.iter().flatten().filter(|p| p.protocol.as_deref() == Some("UDP")).collect();
-    assert_eq!(udp.iter().map(|p| (p.container_port, p.host_port)).collect::<Vec<_>>(), [(40_000, Some(20_000)), (40_001, Some(20_001))]);
+    assert_eq!(
+        udp.iter().map(|p| (p.container_port, p.host_port)).collect::<Vec<_>>(),
+        [(40_000, Some(20_000)), (40_001, Some(20_001))]
+    );
     let security = container.security_context.as_ref().unwrap();
     assert_eq!((security.allow_privilege_escalation, security.read_only_root_filesystem), (Some(false), Some(true)));
     assert_eq!(objects::budget(&pool).spec.unwrap().min_available, Some(IntOrString::Int(objects::ALL_PODS)));

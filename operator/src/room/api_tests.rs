@@ -8,10 +8,7 @@ use std::{
 };
 
 use callplane_crds::{CallRoom, mediapool::Placement};
-use kube::{
-    Client,
-    client::Body,
-};
+use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tower::service_fn;
 
@@ -43,7 +40,10 @@ fn answer(server: &Shared, method: &str, path: &str, body: &Value) -> (u16, Valu
     let mut server = server.lock().unwrap();
     server.requests.push((format!("{method} {path}"), body.clone()));
     let failure = |code: u16, reason: &str| {
-        (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason}))
+        (
+            code,
+            json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason}),
+        )
     };
     let Some(name) = path.strip_prefix("/apis/callplane.io/v1alpha1/namespaces/team/callrooms/") else {
         return failure(404, "NotFound");
@@ -66,7 +66,9 @@ fn answer(server: &Shared, method: &str, path: &str, body: &Value) -> (u16, Valu
             }
             (200, next)
         }
-        "DELETE" if body["preconditions"]["uid"] == stored["metadata"]["uid"] => (200, server.rooms.remove(&name).unwrap()),
+        "DELETE" if body["preconditions"]["uid"] == stored["metadata"]["uid"] => {
+            (200, server.rooms.remove(&name).unwrap())
+        }
         _ => failure(409, "Conflict"),
     }
 }
@@ -104,6 +106,7 @@ fn leader(server: &Shared, claims: bool) -> Arc<Context> {
         events,
         probe: reqwest::Client::new(),
         namespace: "team".into(),
+        rooms_in: None,
         media_node_image: "image".into(),
     });
     *ctx.cluster() = cluster(&[("a", 100), ("b", 100)], Placement::Spread);
@@ -136,7 +139,10 @@ async fn a_room_costs_one_conditional_write_until_it_is_ready() {
     let requests = server.lock().unwrap().requests.clone();
     assert_eq!(requests.len(), 1, "{requests:?}");
     assert_eq!(requests[0].0, "PATCH /apis/callplane.io/v1alpha1/namespaces/team/callrooms/r/status");
-    assert_eq!(requests[0].1["metadata"], json!({"name": "r", "namespace": "team", "uid": "uid-of-r", "resourceVersion": "5"}));
+    assert_eq!(
+        requests[0].1["metadata"],
+        json!({"name": "r", "namespace": "team", "uid": "uid-of-r", "resourceVersion": "5"})
+    );
     assert_eq!(stored(&server, "r").status.unwrap().route.unwrap().epoch, 1);
     // Its own answer was the news; the watch's word for it is none.
     let cluster_says = ctx.cluster().apply_room(stored(&server, "r"), Duration::ZERO);
@@ -155,8 +161,10 @@ async fn of_two_leaders_with_the_same_old_cache_one_is_refused() {
         for ctx in &leaders {
             sees(ctx, stored(&server, &name));
         }
-        let (first, second) =
-            tokio::join!(reconcile(key(&name), Arc::clone(&leaders[0])), reconcile(key(&name), Arc::clone(&leaders[1])));
+        let (first, second) = tokio::join!(
+            reconcile(key(&name), Arc::clone(&leaders[0])),
+            reconcile(key(&name), Arc::clone(&leaders[1]))
+        );
         assert!(matches!((first, second), (Next::After(_), Next::RetrySoon) | (Next::RetrySoon, Next::After(_))));
         let before = stored(&server, &name);
         for ctx in &leaders {

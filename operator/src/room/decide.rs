@@ -109,7 +109,8 @@ pub fn decide(world: &World<'_>, now: Now) -> Plan {
 }
 
 fn after_end(world: &World<'_>, current: &CallRoomStatus, now: Now) -> Plan {
-    let idle = Plan { status: None, assume: None, delete: false, waits: false, again: None, verdict: Verdict::Unchanged };
+    let idle =
+        Plan { status: None, assume: None, delete: false, waits: false, again: None, verdict: Verdict::Unchanged };
     let (Some(ttl), Some(ended)) = (world.room.spec.lifetime.ttl_seconds_after_ended, &current.ended_at) else {
         return idle;
     };

@@ -43,7 +43,10 @@ fn one_write_makes_a_room_ready() {
     assert_eq!(plan.assume, Some(Assumed { epoch: 1, node: "a".into() }));
     let status = plan.status.unwrap();
     assert_eq!(status.route, Some(route(1, "a", 3)));
-    assert_eq!((status.phase, status.participants, status.started_at), (Some(Phase::Ready), Some(0), Some(Time(wall(3)))));
+    assert_eq!(
+        (status.phase, status.participants, status.started_at),
+        (Some(Phase::Ready), Some(0), Some(Time(wall(3))))
+    );
     assert!(is_true(&status.conditions, types::PLACED) && is_true(&status.conditions, types::READY));
 }
 
@@ -57,7 +60,11 @@ fn a_ready_room_costs_nothing_more() {
 #[test]
 fn a_room_that_fits_nowhere_says_why() {
     let selects = |key: &str, operator: &str| LabelSelector {
-        match_expressions: Some(vec![LabelSelectorRequirement { key: key.into(), operator: operator.into(), values: None }]),
+        match_expressions: Some(vec![LabelSelectorRequirement {
+            key: key.into(),
+            operator: operator.into(),
+            values: None,
+        }]),
         match_labels: None,
     };
     let mut wants_pool = room("r", 1, 4);
@@ -71,7 +78,8 @@ fn a_room_that_fits_nowhere_says_why() {
         node.status = None;
         cluster.apply_node(node, at(1).mono);
     };
-    let cases: Vec<(CallRoom, &dyn Fn(&mut Cluster), &str, &str)> = vec![
+    type Case<'a> = (CallRoom, &'a dyn Fn(&mut Cluster), &'a str, &'a str);
+    let cases: Vec<Case<'_>> = vec![
         (wants_pool, &|_| (), "NoPoolMatches", "looked at 1: 1 of another pool;"),
         (selects_pool, &|_| (), "NoPoolMatches", "looked at 1: 1 of another pool;"),
         (wants_region, &|_| (), "RegionUnavailable", "looked at 1: 1 in another region;"),
@@ -172,7 +180,11 @@ fn an_empty_call_ends_only_when_its_node_attests_the_emptiness() {
     cluster.apply_node(reporting(node("a", 3, 10), 3, 31, &[("r", 1, 0)]), at(31).mono);
     assert_eq!(look(&cluster, "r", 31).verdict, Verdict::Ended("EmptyTimeout"));
     cluster.apply_node(reporting(node("a", 4, 10), 4, 31, &[("r", 2, 0)]), at(31).mono);
-    assert_eq!(look(&cluster, "r", 31).verdict, Verdict::Unchanged, "a report about another epoch is about another call");
+    assert_eq!(
+        look(&cluster, "r", 31).verdict,
+        Verdict::Unchanged,
+        "a report about another epoch is about another call"
+    );
 }
 
 #[test]

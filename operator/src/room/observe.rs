@@ -1,6 +1,6 @@
 //! What a decision about one room looks at.
 
-use callplane_crds::{CallRoom, load::Demand, mediapool::Placement, medianode::ServedRoom};
+use callplane_crds::{CallRoom, load::Demand, medianode::ServedRoom, mediapool::Placement};
 use jiff::Timestamp;
 
 use super::{

@@ -2,12 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use callplane_crds::{
-    CallRoom, CallRoomStatus,
-    load::Demand,
-    medianode::Capacity,
-    mediapool::Placement,
-};
+use callplane_crds::{CallRoom, CallRoomStatus, load::Demand, medianode::Capacity, mediapool::Placement};
 use proptest::prelude::*;
 
 use super::{
@@ -221,4 +216,33 @@ fn a_new_leader_changes_nothing() {
     cluster.apply_room(room("new", 1, 4), at(0).mono);
     let (_, plan) = turn(&mut cluster, &key("new"), at(0)).unwrap();
     assert_eq!(plan.verdict, Verdict::Placed { node: "b".into() }, "and knows how full the nodes are");
+}
+
+/// A restart with very many rooms: they fit into memory, and one look at each finds nothing to do.
+#[test]
+fn a_hundred_thousand_rooms_fit() {
+    let resident = || -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let before = resident();
+    let names: Vec<String> = (0..20).map(|i| format!("n{i}")).collect();
+    let mut cluster = cluster(&names.iter().map(|n| (n.as_str(), 5001)).collect::<Vec<_>>(), Placement::Spread);
+    let room = placed("r", 1, 4, "n0");
+    for i in 0..100_000usize {
+        let mut room = room.clone();
+        room.metadata.name = Some(format!("standup-{i}"));
+        room.metadata.uid = Some(format!("8f8e2a52-6f0a-4a7e-9d6e-{i:012}"));
+        room.status.as_mut().unwrap().route.as_mut().unwrap().node.clone_from(&names[i % 20]);
+        room.status.as_mut().unwrap().conditions[0].message = format!("on media node {}", names[i % 20]);
+        cluster.apply_room(room, at(0).mono);
+    }
+    let everything = cluster.everything();
+    assert_eq!(everything.rooms.len(), 100_000);
+    for key in &everything.rooms {
+        assert_eq!(turn(&mut cluster, key, at(0)).unwrap().1.verdict, Verdict::Unchanged);
+    }
+    let used = (resident() - before) >> 20;
+    println!("100 000 rooms take {used} MiB");
+    assert!(used < 400, "{used} MiB");
 }

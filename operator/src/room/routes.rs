@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use callplane_crds::{
-    Route, RouteMode,
-    callroom::Phase,
-};
+use callplane_crds::{Route, RouteMode, callroom::Phase};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
@@ -14,7 +11,10 @@ use super::{
 };
 use crate::{
     clock::Now,
-    cluster::{Assumed, node::{Life, Standing}},
+    cluster::{
+        Assumed,
+        node::{Life, Standing},
+    },
 };
 
 /// A first route.
@@ -64,9 +64,11 @@ pub fn routes(world: &World<'_>, now: Now) -> Routes {
     }
     let epoch = route.as_ref().map_or(0, |r| r.epoch) + 1;
     // A route whose write is not answered yet is decided already: deciding again could decide otherwise.
-    let on_its_way = world.assumed.filter(|a| a.epoch == epoch).map(|a| a.node.as_str()).filter(|node| {
-        world.candidates.iter().any(|c| c.name == *node && c.standing == Standing::Ready)
-    });
+    let on_its_way = world
+        .assumed
+        .filter(|a| a.epoch == epoch)
+        .map(|a| a.node.as_str())
+        .filter(|node| world.candidates.iter().any(|c| c.name == *node && c.standing == Standing::Ready));
     let picked = match on_its_way {
         Some(node) => Ok(node),
         None => pick(&request(world.room), world.allowed_pools, &world.candidates),
