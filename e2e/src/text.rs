@@ -68,13 +68,10 @@ impl Summary for Pod {
         let status = self.status.clone().unwrap_or_default();
         let containers = status.container_statuses.unwrap_or_default();
         let states = containers.iter().map(|c| {
-            format!(
-                "{} ready {} restarts {} {:?}",
-                c.name,
-                c.ready,
-                c.restart_count,
-                c.state.clone().unwrap_or_default()
-            )
+            let state = c.state.clone().unwrap_or_default();
+            let waits = state.waiting.and_then(|w| w.reason).unwrap_or_default();
+            let ended = state.terminated.map(|t| format!("ended with {} ({:?})", t.exit_code, t.reason));
+            format!("{} ready {} restarts {} {waits}{}", c.name, c.ready, c.restart_count, ended.unwrap_or_default())
         });
         format!(
             "Pod {}: {}, deleted {}, {}",
