@@ -83,7 +83,7 @@ mod tests {
             metadata: ObjectMeta { resource_version: Some(version.to_string()), ..ObjectMeta::default() },
             spec: Some(LeaseSpec {
                 holder_identity: Some(holder.to_owned()),
-                lease_duration_seconds: Some(8),
+                lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
                 ..LeaseSpec::default()
             }),
         }
@@ -96,8 +96,8 @@ mod tests {
         for (observed, now, expected) in [
             (seen(None, 0), 1, Step::Create),
             (seen(Some(lease("", 1)), 0), 1, Step::Take),
-            (seen(Some(lease("b", 1)), 0), 7, Step::Wait(LOOK_EVERY)),
-            (seen(Some(lease("b", 1)), 0), 8, Step::Take),
+            (seen(Some(lease("b", 1)), 0), 11, Step::Wait(LOOK_EVERY)),
+            (seen(Some(lease("b", 1)), 0), 12, Step::Take),
             (seen(Some(lease("a", 1)), 0), 1, Step::Wait(s(1))),
             (seen(Some(lease("a", 1)), 0), 2, Step::Renew),
         ] {

@@ -233,8 +233,7 @@ async fn bury(node: &str, cause: &str, world: &World, ctx: &Context) -> Result<(
     // One that was told to go did not crash.
     if !sight.is_surplus {
         let now = ctx.clock.now();
-        let made = sight.object.metadata.creation_timestamp.as_ref().map_or(now.wall, |t| t.0);
-        let lived = Duration::try_from(now.wall.duration_since(made)).unwrap_or_default();
+        let lived = sight.age(now).unwrap_or_default();
         let mut crashes = ctx.crashes.lock().unwrap_or_else(PoisonError::into_inner);
         crashes.entry(world.pool.name_any()).or_default().record(format!("{node}: {cause}"), lived, now.mono);
     }

@@ -24,6 +24,9 @@ pub const CORDON_AGE: Duration = Duration::from_secs(20);
 /// For how long a silent node's pod is kept: its machine may come back, and the evidence is worth it.
 pub const SILENT_KEPT: Duration = Duration::from_secs(300);
 
+/// How soon a new node's pod is to be seen.
+pub const POD_EXPECTED: Duration = Duration::from_secs(3);
+
 /// One step. Carried out in order; the pass ends at the first that fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -102,7 +105,11 @@ pub fn decide(world: &World, now: Now) -> Plan {
         if let Some((since, _)) = node.lost {
             look_after((since + SILENT_KEPT).saturating_sub(now.mono));
         } else if node.pod == PodSight::Unseen && node.is_blank {
-            steps.push(Step::CreatePod { node: node.name.clone() });
+            // Its pod is made right after it; this is for when that was interrupted.
+            match node.age(now).and_then(|age| POD_EXPECTED.checked_sub(age)) {
+                Some(rest) if !rest.is_zero() => look_after(rest),
+                _ => steps.push(Step::CreatePod { node: node.name.clone() }),
+            }
         }
         if node.object.spec.capacity != world.pool.spec.capacity {
             steps.push(Step::Resize { node: node.name.clone() });

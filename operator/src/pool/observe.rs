@@ -58,6 +58,14 @@ pub struct NodeSight {
     pub committed: Demand,
 }
 
+impl NodeSight {
+    /// How long ago it was made; unknown for one that the API server did not date.
+    pub fn age(&self, now: Now) -> Option<Duration> {
+        let made = self.object.metadata.creation_timestamp.as_ref()?.0;
+        Some(Duration::try_from(now.wall.duration_since(made)).unwrap_or_default())
+    }
+}
+
 /// Looks at the pool `name`; `None` when there is none.
 pub fn observe(cluster: &Cluster, name: &str, crashes: Crashes, now: Now) -> Option<World> {
     let entry = cluster.pool(name)?;

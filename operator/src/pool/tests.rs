@@ -7,7 +7,7 @@ use callplane_crds::{
     condition::is_true,
     mediapool::{Placement, PortRange, Reachability, ReachabilityMode},
 };
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString};
 use kube::ResourceExt;
 use proptest::prelude::*;
 
@@ -129,6 +129,12 @@ fn a_node_without_a_pod_gets_one_and_one_that_nobody_made_is_left_alone() {
         steps(&world(&mut cluster, 1, 0), 0),
         [Step::CreatePod { node: "b".into() }, Step::Cordon { node: "b".into() }]
     );
+    let mut fresh = node("b", 2, 10);
+    fresh.status = None;
+    fresh.metadata.creation_timestamp = Some(Time(wall(0)));
+    cluster.apply_node(fresh, at(0).mono);
+    assert_eq!(steps(&world(&mut cluster, 2, 0), 0), [], "its pod is being made");
+    assert_eq!(steps(&world(&mut cluster, 2, 3), 3), [Step::CreatePod { node: "b".into() }]);
 }
 
 #[test]
