@@ -13,7 +13,7 @@ use crate::{
 /// No scenario takes longer.
 const LIMIT: Duration = Duration::from_secs(240);
 /// For cleaning up.
-const CLOSING: Duration = Duration::from_secs(90);
+const CLOSING: Duration = Duration::from_secs(180);
 
 /// Plays `body` in a scene called `name`: 1 to 20 lower-case letters, digits and dashes.
 ///

@@ -34,6 +34,9 @@ const SCENE: &str = "callplane.io/scene";
 pub const POD_READY: Duration = Duration::from_secs(60);
 /// Until a room on a pool that has capacity is ready.
 pub const ROOM_READY: Duration = Duration::from_secs(10);
+/// Until something that was deleted is gone. Kubernetes' own controllers may take most of a minute to come back to it
+/// when the API server was away.
+const GONE: Duration = Duration::from_secs(90);
 /// Writers of a burst of rooms.
 const WRITERS: usize = 8;
 
@@ -73,7 +76,7 @@ impl Scene {
     pub async fn close(&self) -> Result<()> {
         let namespaces = self.cluster.namespaces();
         ignore_missing(namespaces.delete(&self.namespace, &DeleteParams::default()).await.map(drop))?;
-        wait::until_gone(&namespaces, &self.namespace, Duration::from_secs(45)).await?;
+        wait::until_gone(&namespaces, &self.namespace, GONE).await?;
         let ours = ListParams::default().labels(&format!("{SCENE}={}", self.name));
         for pool in self.cluster.pools().list(&ours).await? {
             self.remove_pool(&pool.name_any()).await?;
@@ -87,13 +90,12 @@ impl Scene {
     /// When the API server refuses, or something stays.
     pub async fn remove_pool(&self, pool: &str) -> Result<()> {
         ignore_missing(self.cluster.pools().delete(pool, &DeleteParams::default()).await.map(drop))?;
-        wait::until_gone(&self.cluster.pools(), pool, Duration::from_secs(45)).await?;
+        wait::until_gone(&self.cluster.pools(), pool, GONE).await?;
         let ours = watcher::Config::default().labels(&format!("{POOL_LABEL}={pool}"));
-        let budget = Duration::from_secs(45);
         let pods = self.cluster.pods();
-        wait::until_all(&pods, ours.clone(), "pods to be gone", budget, |pods| pods.is_empty().then_some(())).await?;
+        wait::until_all(&pods, ours.clone(), "pods to be gone", GONE, |pods| pods.is_empty().then_some(())).await?;
         let nodes = self.cluster.nodes();
-        wait::until_all(&nodes, ours, "media nodes to be gone", budget, |nodes| nodes.is_empty().then_some(())).await
+        wait::until_all(&nodes, ours, "media nodes to be gone", GONE, |nodes| nodes.is_empty().then_some(())).await
     }
 
     /// Makes a pool of `replicas` small nodes and waits until all are ready. `adjust` has the last word on its spec.
