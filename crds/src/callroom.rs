@@ -47,11 +47,14 @@ use crate::{call_id::CallId, schema::known_operators};
         .message("poolSelector cannot be changed: create another CallRoom with the new selector and end this one"),
     validation = Rule::new("has(self.region) == has(oldSelf.region) && (!has(self.region) || self.region == oldSelf.region)")
         .message("region cannot be changed, since media never leaves it: create another CallRoom in the new region and end this one"),
+    validation = Rule::new("self.maxParticipants <= oldSelf.maxParticipants")
+        .message("maxParticipants cannot be raised, since capacity was reserved for the old size: create a larger CallRoom and end this one"),
     validation = Rule::new("!oldSelf.ended || self.ended")
         .message("an ended call cannot be opened again: create another CallRoom")
 )]
 pub struct CallRoomSpec {
-    /// How many people may be in the call at once, 2 to 50. Capacity for all of them is reserved on the media node.
+    /// How many people may be in the call at once, 2 to 50. Capacity for all of them is reserved on the media node,
+    /// so it can be lowered later but not raised.
     #[serde(default = "default_max_participants")]
     #[schemars(range(min = 2, max = 50))]
     pub max_participants: i32,

@@ -89,6 +89,12 @@ fn what_binds_a_room_to_a_place_cannot_be_changed() {
         rooms
             .create(&json!({"metadata": {"name": "ended"}, "spec": {"pool": "nowhere", "ended": true}}), Keep::Yes)
             .await?;
+        rooms
+            .create(
+                &json!({"metadata": {"name": "small"}, "spec": {"pool": "nowhere", "maxParticipants": 4}}),
+                Keep::Yes,
+            )
+            .await?;
 
         let pool = "pool cannot be changed: create another CallRoom with the new pool and end this one";
         let region = "region cannot be changed, since media never leaves it: create another CallRoom in the new region and end this one";
@@ -102,6 +108,11 @@ fn what_binds_a_room_to_a_place_cannot_be_changed() {
             ("selecting", json!({"region": "r"}), region),
             ("selecting", json!({"poolSelector": {"matchLabels": {"tier": "premium"}}}), selector),
             ("selecting", json!({"poolSelector": null}), selector),
+            (
+                "small",
+                json!({"maxParticipants": 5}),
+                "maxParticipants cannot be raised, since capacity was reserved for the old size: create a larger CallRoom and end this one",
+            ),
             ("ended", json!({"ended": false}), "an ended call cannot be opened again: create another CallRoom"),
         ] {
             let status = crate::desk::refusal(rooms.change(room, &json!({ "spec": change }), Keep::No).await)?;
@@ -110,6 +121,7 @@ fn what_binds_a_room_to_a_place_cannot_be_changed() {
         for (room, change) in [
             ("bound", json!({"maxParticipants": 4, "lifetime": {"emptyTimeoutSeconds": 60}})),
             ("bound", json!({"ended": true})),
+            ("small", json!({"maxParticipants": 3})),
             ("bound", json!({"pool": "nowhere"})),
         ] {
             rooms.change(room, &json!({ "spec": change }), Keep::No).await?;
