@@ -15,8 +15,6 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, Config, ResourceExt, api::ListParams, config::KubeConfigOptions, config::Kubeconfig};
 
-use crate::install;
-
 /// Namespace that the chart is installed in; pools, media nodes and their pods live there, too.
 pub const SYSTEM: &str = "callplane-system";
 /// Lease by which the operator's replicas agree on a leader.
@@ -36,10 +34,10 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Connects to the cluster that `make cluster-up` made, with the chart of this checkout installed in it.
+    /// Connects to the cluster that `make cluster-up` made.
     ///
     /// # Errors
-    /// When there is none, when the chart cannot be installed, or when `KUBECONFIG` names one that is not made for tests: scenarios kill things.
+    /// When there is none, or when `KUBECONFIG` names one that is not made for tests: scenarios kill things.
     pub async fn connect() -> Result<Self> {
         let kubeconfig = env::var_os("KUBECONFIG").map_or_else(|| state().join("kubeconfig"), PathBuf::from);
         let file = Kubeconfig::read_from(&kubeconfig).with_context(|| {
@@ -57,7 +55,6 @@ impl Cluster {
                 node.name_any()
             );
         }
-        install::chart(&kubeconfig)?;
         Ok(Self { client, config, kubeconfig })
     }
 

@@ -8,7 +8,6 @@ pub mod browsers;
 pub mod clock;
 pub mod cluster;
 pub mod history;
-pub mod install;
 pub mod machine;
 pub mod media;
 pub mod process;

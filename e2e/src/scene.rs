@@ -59,7 +59,7 @@ impl Scene {
     /// # Errors
     /// When callplane is not installed, or the leftovers do not go.
     pub async fn open(cluster: Cluster, name: &str) -> Result<Self> {
-        let tokens = Tokens::of(&cluster).await?;
+        let tokens = Tokens::of(&cluster).await.context("is the chart installed? e2e/cluster/install.sh does it")?;
         let scene = Self { namespace: format!("e2e-{name}"), name: name.to_owned(), tokens: Arc::new(tokens), cluster };
         scene.close().await.context("leftovers of an earlier run")?;
         let labels = BTreeMap::from([(SCENE.to_owned(), name.to_owned())]);
