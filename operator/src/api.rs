@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use kube::{Client, Config, client::ClientBuilder};
 use thiserror::Error;
+use tower::timeout::TimeoutLayer;
 
 use crate::{
     clock::Clock,
@@ -141,10 +142,17 @@ pub fn request_client(config: &Config) -> kube::Result<Client> {
     config.write_timeout = Some(Duration::from_secs(5));
     // Otherwise the time that a connection idled in the pool would count against the answer.
     config.reset_reader_on_write = true;
+    // Its waits grow to minutes; what failed is decided anew instead, on what is true by then.
+    config.default_retry = false;
     Ok(ClientBuilder::try_from(config)?.build())
 }
 
-/// A client for watches: silence is normal there, and bounded by the watches' own timeout.
+/// How long the beginning of an answer to a list or a watch may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// How long a list or a watch may stand still: longer than any watch lasts.
+const STALLED_AFTER: Duration = Duration::from_secs(75);
+
+/// A client for watches: silence is normal there for as long as a watch lasts, and a dead connection after that.
 ///
 /// # Errors
 /// When no client can be built from `config`.
@@ -152,5 +160,8 @@ pub fn watch_client(config: &Config) -> kube::Result<Client> {
     let mut config = config.clone();
     config.connect_timeout = Some(Duration::from_secs(3));
     config.write_timeout = Some(Duration::from_secs(5));
-    Ok(ClientBuilder::try_from(config)?.build())
+    config.read_timeout = Some(STALLED_AFTER);
+    config.reset_reader_on_write = true;
+    config.default_retry = false;
+    Ok(ClientBuilder::try_from(config)?.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build())
 }

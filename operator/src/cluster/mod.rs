@@ -158,8 +158,8 @@ impl Cluster {
         Effects { pools: vec![name.to_owned()], ..Effects::default() }
     }
 
-    fn wake_waiting(&self, effects: &mut Effects) {
-        effects.rooms.extend(self.waiting.wake().cloned());
+    fn wake_waiting(&mut self, effects: &mut Effects) {
+        effects.rooms.extend(self.waiting.wake());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use callplane_crds::{MediaNode, condition, medianode::ServedRoom};
+use callplane_crds::{MediaNode, condition, medianode::ServedRoom, names};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{
@@ -90,7 +90,7 @@ pub enum PodSight {
         /// It was told to stop.
         terminating: bool,
     },
-    /// All of its containers ended, as the text says.
+    /// Its media node ended, as the text says.
     Ended(String),
     /// It was there and was deleted.
     Gone,
@@ -103,7 +103,8 @@ impl PodSight {
         let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or("Pending");
         // A pod with restartPolicy Never serves nothing once its container has ended, whatever its phase still says.
         let ended = status.and_then(|s| s.container_statuses.as_ref()).and_then(|containers| {
-            containers.iter().find_map(|c| {
+            // Only its own: an injected sidecar may come and go.
+            containers.iter().filter(|c| c.name == names::MEDIA_NODE_COMPONENT).find_map(|c| {
                 let end = c.state.as_ref()?.terminated.as_ref()?;
                 let reason = end.reason.as_deref().unwrap_or("Unknown");
                 Some(format!("container {} ended with exit code {} ({reason})", c.name, end.exit_code))

@@ -44,7 +44,12 @@ impl Cluster {
             status.and_then(|s| s.load.as_ref()).map(callplane_crds::medianode::Load::demand).unwrap_or_default();
         entry.account.report(load, rooms);
         let after = entry.account.committed();
-        let relieved = after.rooms < committed.rooms
+        let grown = old.as_deref().is_some_and(|old| {
+            let (old, new) = (&old.spec.capacity, &node.spec.capacity);
+            new.rooms > old.rooms || new.participants > old.participants || new.streams > old.streams
+        });
+        let relieved = grown
+            || after.rooms < committed.rooms
             || after.participants < committed.participants
             || after.streams < committed.streams;
 

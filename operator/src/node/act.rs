@@ -46,7 +46,8 @@ pub async fn reconcile(name: String, ctx: Arc<Context>) -> Next {
     ctx.metrics.reconciled("node", result.as_ref().map_or_else(WriteError::reason, |_| "ok"), took);
     match result {
         Ok(again) => Next::After(again.unwrap_or(RESYNC).min(RESYNC)),
-        Err(WriteError::NotLeader) => Next::Rest,
+        // A claim can lapse and be renewed between two looks of the election; a real follower's queues are emptied.
+        Err(WriteError::NotLeader) => Next::RetrySoon,
         Err(error) => {
             tracing::warn!(node = name, %error, "node not handled");
             Next::RetrySoon

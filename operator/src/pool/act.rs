@@ -1,6 +1,7 @@
 //! Carries out a pool's plan, step by step.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -39,7 +40,8 @@ pub async fn reconcile(name: String, ctx: Arc<Context>) -> Next {
     ctx.metrics.reconciled("pool", result.as_ref().map_or_else(WriteError::reason, |_| "ok"), took);
     match result {
         Ok(again) => Next::After(again.unwrap_or(RESYNC).clamp(Duration::from_millis(50), RESYNC)),
-        Err(WriteError::NotLeader) => Next::Rest,
+        // A claim can lapse and be renewed between two looks of the election; a real follower's queues are emptied.
+        Err(WriteError::NotLeader) => Next::RetrySoon,
         Err(error) => {
             tracing::warn!(pool = name, %error, "pool not handled");
             Next::Retry
@@ -66,32 +68,38 @@ async fn pass(name: &str, ctx: &Context) -> Result<Option<Duration>, WriteError>
         tracing::info!(pool = name, steps = ?plan.steps, "pool changes");
     }
     write_status(&world, status(&world, &plan, now), ctx).await?;
-    let mut created = 0;
+    let (mut created, mut failed) = (0, None);
     for step in &plan.steps {
-        match step {
+        let done = match step {
             // The cache may not show yet what was made a moment ago: ask before making more.
             Step::Create { ports } => {
                 if created == 0 && is_outdated(&world, ctx).await? {
                     return Ok(Some(Duration::from_millis(500)));
                 }
                 created += 1;
-                create(&world, ports.clone(), ctx).await?;
+                create(&world, ports.clone(), ctx).await
             }
-            Step::CreatePod { node } => {
-                if let Some(node) = world.nodes.iter().find(|n| n.name == *node) {
-                    create_pod(&world, &node.object, ctx).await?;
-                }
-            }
-            Step::Cordon { node } => set_cordoned(node, true, &world, ctx).await?,
-            Step::Uncordon { node } => set_cordoned(node, false, &world, ctx).await?,
-            Step::Resize { node } => resize(node, &world, ctx).await?,
-            Step::Remove { node } => {
-                if !remove(node, &world, ctx).await? {
+            Step::CreatePod { node } => match world.nodes.iter().find(|n| n.name == *node) {
+                Some(node) => create_pod(&world, &node.object, ctx).await,
+                None => Ok(()),
+            },
+            Step::Cordon { node } => set_cordoned(node, true, &world, ctx).await,
+            Step::Uncordon { node } => set_cordoned(node, false, &world, ctx).await,
+            Step::Resize { node } => resize(node, &world, ctx).await,
+            Step::Remove { node } => remove(node, &world, ctx).await.map(|removed| {
+                if !removed {
                     again = Some(Duration::from_secs(5));
                 }
-            }
-            Step::Bury { node, cause } => bury(node, &cause.to_string(), &world, ctx).await?,
+            }),
+            Step::Bury { node, cause } => bury(node, &cause.to_string(), &world, ctx).await,
+        };
+        // A quota that refuses one pod must not keep the others from being cordoned, removed or replaced.
+        if let Err(error) = done {
+            failed.get_or_insert(error);
         }
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     // Steps change the caches, and these call again; this is for what they do not change.
     Ok(if created > 0 { Some(Duration::from_secs(1)) } else { again })
@@ -126,7 +134,12 @@ async fn is_outdated(world: &World, ctx: &Context) -> Result<bool, WriteError> {
         .list_metadata(&of_pool)
         .await
         .map_err(|source| WriteError::Failed { kind: "MediaNode", source: Box::new(source) })?;
-    Ok(listed.items.iter().any(|n| !world.nodes.iter().any(|known| known.object.metadata.uid == n.metadata.uid)))
+    // A node that no pool made is not in the world, and is no news either.
+    let cluster = ctx.cluster();
+    let foreign = cluster.nodes().filter(|(_, n)| !n.is_managed()).filter_map(|(_, n)| n.object.as_ref());
+    let known: HashSet<Option<&str>> =
+        world.nodes.iter().map(|n| &n.object).chain(foreign).map(|n| n.metadata.uid.as_deref()).collect();
+    Ok(listed.items.iter().any(|n| !known.contains(&n.metadata.uid.as_deref())))
 }
 
 async fn create(world: &World, ports: Vec<i32>, ctx: &Context) -> Result<(), WriteError> {

@@ -33,7 +33,7 @@ const STOP_SLACK: i64 = 30;
 /// User and group of the pods.
 const USER: i64 = 65_532;
 /// Name of the container.
-pub const CONTAINER: &str = "media-node";
+pub const CONTAINER: &str = MEDIA_NODE_COMPONENT;
 
 /// Hash of what a node's pod is made from: nodes with another hash were made from another template.
 pub fn template_hash(spec: &MediaPoolSpec) -> String {

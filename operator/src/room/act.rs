@@ -78,7 +78,8 @@ pub async fn reconcile(key: RoomKey, ctx: Arc<Context>) -> Next {
     report(&key, &room, &plan, result.as_ref().err(), now, &ctx);
     match result {
         Ok(()) => Next::After(rest(&key, &plan)),
-        Err(WriteError::NotLeader) => Next::Rest,
+        // A claim can lapse and be renewed between two looks of the election; a real follower's queues are emptied.
+        Err(WriteError::NotLeader) => Next::RetrySoon,
         Err(WriteError::Refused { .. }) => Next::Retry,
         Err(_) => Next::RetrySoon,
     }
