@@ -31,6 +31,9 @@ pub enum Next {
     RetrySoon,
 }
 
+/// Timers that nobody waits for any more, beyond as many as there are others, before they are swept.
+const STALE_TIMERS: usize = 64;
+
 /// Keys that are to be worked on. Bounded by the number of distinct keys.
 #[derive(Debug)]
 pub struct Queue<K> {
@@ -222,6 +225,18 @@ impl<K: Clone + Eq + Hash> Inner<K> {
             return;
         }
         self.due.insert(key.clone(), at);
+        self.start_timer(key, at);
+        // A key that is queued before its time leaves its timer behind.
+        if self.timers.len() > 2 * self.due.len() + STALE_TIMERS {
+            self.timers.clear();
+            self.timer_keys.clear();
+            for (key, at) in self.due.clone() {
+                self.start_timer(key, at);
+            }
+        }
+    }
+
+    fn start_timer(&mut self, key: K, at: Instant) {
         self.timer_keys.insert(self.next_timer, key);
         self.timers.push(Reverse((at, self.next_timer)));
         self.next_timer += 1;
@@ -309,6 +324,19 @@ mod tests {
         assert_eq!(queue.depth(), 0, "2 is running and comes back only when it is done");
         queue.done(2, Next::Rest);
         assert_eq!(queue.next().await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_looked_at_often_leaves_no_timers_behind() {
+        let queue = Queue::default();
+        for _ in 0..10_000 {
+            queue.add(1, Lane::Normal);
+            assert_eq!(queue.next().await, 1);
+            queue.done(1, Next::After(Duration::from_secs(600)));
+        }
+        let inner = queue.lock();
+        assert_eq!(inner.due.len(), 1);
+        assert!(inner.timers.len() <= STALE_TIMERS + 2 && inner.timer_keys.len() == inner.timers.len());
     }
 
     #[expect(clippy::disallowed_methods, reason = "a paused clock")]
