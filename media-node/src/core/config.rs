@@ -64,7 +64,7 @@ impl Default for Config {
             tuple_steal_after: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(30),
             handshake_repeat: Duration::from_millis(100),
-            max_handshake_datagrams: 128,
+            max_handshake_datagrams: 48,
             transport_cc_interval: Duration::from_millis(80),
             report_interval: Duration::from_secs(1),
             nack_delay: Duration::from_millis(8),

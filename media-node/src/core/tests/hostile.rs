@@ -191,7 +191,7 @@ fn handshake_records_without_end_are_bounded() {
     for i in 0..400u32 {
         let mut record = vec![22, 0xfe, 0xfd, 0, 0, 0, 0];
         record.extend_from_slice(&(5000 + i).to_be_bytes());
-        record.extend_from_slice(&[0, 13, 1, 0, 0xff, 0xff]);
+        record.extend_from_slice(&[0, 13, 1, 0, 0x3f, 0xff]);
         record.extend_from_slice(&(100 + i as u16).to_be_bytes());
         record.extend_from_slice(&[0, 0, 0, 0, 0, 1, 0xaa]);
         world.inject(addr, &record);
@@ -204,6 +204,30 @@ fn handshake_records_without_end_are_bounded() {
     let close = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0x20, 1, 0, 2, 1, 0];
     world.inject(addr, &close);
     assert_eq!(world.state(0), Some(TransportState::Connected));
+
+    // Pieces of one message, chained: each datagram that is taken has few, and few are taken.
+    let client = world.join(ClientOptions::default());
+    world.network.filter = Some(Box::new(|d| !(20..64).contains(&d.bytes[0])));
+    world.run_for(Duration::from_millis(100));
+    let addr = world.clients[client].addr;
+    let mut at = 0u16;
+    let mut chain = |pieces: u16| {
+        let mut datagram = Vec::new();
+        for _ in 0..pieces {
+            datagram.extend_from_slice(&[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0]);
+            datagram.extend_from_slice(&at.to_be_bytes());
+            datagram.extend_from_slice(&[0, 13, 1, 0, 0x3f, 0xff, 0, 0, 0]);
+            datagram.extend_from_slice(&at.to_be_bytes());
+            datagram.extend_from_slice(&[0, 0, 1, 0xaa]);
+            at += 1;
+        }
+        datagram
+    };
+    assert_eq!(world.inject(addr, &chain(78)), Fate::Dropped(Drop::MalformedDtls));
+    assert_eq!(world.inject(addr, &chain(9)), Fate::Dropped(Drop::MalformedDtls));
+    let taken = (0..200).take_while(|_| world.inject(addr, &chain(8)) == Fate::Consumed).count();
+    assert!(taken < 60, "{taken}");
+    assert_eq!(world.state(client), Some(TransportState::Failed));
 }
 
 /// Datagrams as they were seen in a call, to be damaged.
