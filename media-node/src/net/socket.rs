@@ -15,6 +15,19 @@ const TRAIN_BYTES: usize = 65_536;
 /// How long a full send buffer may hold up the loop before datagrams are dropped.
 const PATIENCE: Duration = Duration::from_millis(2);
 
+/// The one wait for room in the send buffer that a round of sending has, however much there is to send.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    spent: bool,
+}
+
+impl Patience {
+    /// Whether to wait.
+    fn spend(&mut self) -> bool {
+        !std::mem::replace(&mut self.spent, true)
+    }
+}
+
 /// A bound socket that no runtime watches yet.
 pub(super) struct Socket {
     socket: UdpSocket,
@@ -88,30 +101,21 @@ impl Port {
     }
 
     /// Sends one transmit of the core. Returns how many of its datagrams were not sent.
-    pub async fn send(&self, transmit: &crate::core::Transmit<'_>) -> usize {
+    pub async fn send(&self, transmit: &crate::core::Transmit<'_>, patience: &mut Patience) -> usize {
         let segments = transmit.packets.min(self.state.max_gso_segments()).max(1);
         let mut failed = 0;
         for part in transmit.payload.chunks(segments * transmit.segment_size) {
-            if self.send_part(transmit, part).await.is_err() {
-                failed += self.send_singly(transmit, part).await;
+            let mut sent = self.send_part(transmit, part);
+            if is_full(&sent) && patience.spend() {
+                let _ = tokio::time::timeout(PATIENCE, self.io.writable()).await;
+                sent = self.send_part(transmit, part);
             }
+            failed += unsent(sent, part, transmit.segment_size, |datagram| self.send_part(transmit, datagram));
         }
         failed
     }
 
-    /// Segmentation was refused, as some interfaces do: the datagrams one by one.
-    async fn send_singly(&self, transmit: &crate::core::Transmit<'_>, part: &[u8]) -> usize {
-        let mut failed = 0;
-        let alone = part.len() <= transmit.segment_size;
-        for datagram in part.chunks(transmit.segment_size) {
-            if alone || self.send_part(transmit, datagram).await.is_err() {
-                failed += 1;
-            }
-        }
-        failed
-    }
-
-    async fn send_part(&self, transmit: &crate::core::Transmit<'_>, part: &[u8]) -> io::Result<()> {
+    fn send_part(&self, transmit: &crate::core::Transmit<'_>, part: &[u8]) -> io::Result<()> {
         let (destination, src_ip) = self.route(transmit);
         let message = Transmit {
             destination,
@@ -120,15 +124,7 @@ impl Port {
             segment_size: (part.len() > transmit.segment_size).then_some(transmit.segment_size),
             src_ip,
         };
-        let attempt =
-            || self.io.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.io), &message));
-        match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let _ = tokio::time::timeout(PATIENCE, self.io.writable()).await;
-                attempt()
-            }
-            result => result,
-        }
+        self.io.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.io), &message))
     }
 
     /// Destination and source in the form that this socket takes.
@@ -140,5 +136,55 @@ impl Port {
             }
             _ => (transmit.remote, choose_source.then_some(transmit.local)),
         }
+    }
+}
+
+fn is_full(sent: &io::Result<()>) -> bool {
+    sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// How many datagrams of a part stay unsent after the attempt to send it as a whole.
+fn unsent(
+    whole: io::Result<()>,
+    part: &[u8],
+    segment_size: usize,
+    mut attempt: impl FnMut(&[u8]) -> io::Result<()>,
+) -> usize {
+    let datagrams = part.chunks(segment_size);
+    match whole {
+        Ok(()) => 0,
+        // Segmentation was refused, as some interfaces do: the datagrams one by one.
+        Err(_) if !is_full(&whole) && datagrams.len() > 1 => datagrams.filter(|d| attempt(d).is_err()).count(),
+        Err(_) => datagrams.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_buffer_is_waited_for_once() {
+        let mut patience = Patience::default();
+        assert!(patience.spend());
+        assert!(!patience.spend());
+        assert!(!patience.spend());
+    }
+
+    #[test]
+    fn a_refused_train_goes_singly_and_one_that_found_no_room_does_not() {
+        let part = [0; 250];
+        let tried = |kind: Option<io::ErrorKind>, size: usize| {
+            let mut lengths = Vec::new();
+            let failed = unsent(kind.map_or(Ok(()), |kind| Err(kind.into())), &part, size, |datagram| {
+                lengths.push(datagram.len());
+                if lengths.len() == 2 { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(()) }
+            });
+            (failed, lengths)
+        };
+        assert_eq!(tried(None, 100), (0, vec![]));
+        assert_eq!(tried(Some(io::ErrorKind::InvalidInput), 100), (1, vec![100, 100, 50]));
+        assert_eq!(tried(Some(io::ErrorKind::WouldBlock), 100), (3, vec![]));
+        assert_eq!(tried(Some(io::ErrorKind::InvalidInput), 250), (1, vec![]));
     }
 }

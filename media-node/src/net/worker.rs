@@ -8,7 +8,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::shared::{Directory, Shared};
-use super::socket::{Port, Socket};
+use super::socket::{Patience, Port, Socket};
 use super::{Config, WorkerId};
 use crate::core::command::{Command, ConsumerId, Event, ProducerId, TransportId};
 use crate::core::{ConsumerStats, Core, Gauge, Identity, ProducerStats, TransportStats};
@@ -213,9 +213,9 @@ impl Loop {
 
     async fn transmit(&mut self) {
         let now = clock();
-        let mut failed = 0;
+        let (mut failed, mut patience) = (0, Patience::default());
         while let Some(transmit) = self.core.poll_transmit(now) {
-            failed += self.port.send(&transmit).await;
+            failed += self.port.send(&transmit, &mut patience).await;
         }
         if failed > 0 {
             self.core.transmit_failed(failed);
