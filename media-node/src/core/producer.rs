@@ -268,7 +268,7 @@ impl KeyFrameRequests {
 
     /// Somebody needs a key frame.
     pub fn want(&mut self) {
-        if !self.open {
+        if !self.open || self.attempts >= Self::MAX_ATTEMPTS {
             self.open = true;
             self.attempts = 0;
         }
@@ -288,5 +288,34 @@ impl KeyFrameRequests {
     pub fn sent(&mut self, now: Instant) {
         self.last = Some(now);
         self.attempts += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing::origin;
+
+    #[test]
+    fn key_frames_are_asked_for_again_when_somebody_wants_one_after_the_last_attempt() {
+        let interval = Duration::from_millis(500);
+        let mut now = origin();
+        let mut requests = KeyFrameRequests::default();
+        for _ in 0..3 {
+            requests.want();
+            for _ in 0..KeyFrameRequests::MAX_ATTEMPTS {
+                now += interval;
+                assert!(requests.due(now, interval).is_some_and(|at| at <= now));
+                requests.sent(now);
+                // Asking while a request is out does not add to it.
+                if requests.attempts < KeyFrameRequests::MAX_ATTEMPTS {
+                    requests.want();
+                }
+            }
+            assert_eq!(requests.due(now + interval, interval), None);
+        }
+        requests.want();
+        requests.satisfied();
+        assert_eq!(requests.due(now + interval, interval), None);
     }
 }
