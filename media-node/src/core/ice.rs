@@ -1,6 +1,7 @@
 //! ICE lite (RFC 8445 §2.5): answers connectivity checks, remembers which tuples passed one, and follows
 //! the client's nomination. Sends nothing by itself.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,9 @@ use rtc::stun::attributes::{
 use rtc::stun::error_code::CODE_ROLE_CONFLICT;
 use rtc::stun::fingerprint::FINGERPRINT;
 use rtc::stun::integrity::MessageIntegrity;
-use rtc::stun::message::{BINDING_ERROR, BINDING_REQUEST, BINDING_SUCCESS, MESSAGE_HEADER_SIZE, Message, Setter};
+use rtc::stun::message::{
+    BINDING_ERROR, BINDING_REQUEST, BINDING_SUCCESS, MESSAGE_HEADER_SIZE, Message, Setter, TransactionId,
+};
 use rtc::stun::xoraddr::XorMappedAddress;
 
 use super::command::IceCredentials;
@@ -19,6 +22,9 @@ use super::stats::Drop;
 
 /// No connectivity check is longer.
 const MAX_STUN: usize = 1280;
+
+/// Transactions remembered with the tuple that they came from: about a minute's worth.
+const MAX_TRANSACTIONS: usize = 32;
 
 /// Both ends of a path. The local port is the event loop's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +86,10 @@ impl Check {
         self.username.split_once(':').map_or("", |(local, _)| local)
     }
 
+    pub fn transaction(&self) -> TransactionId {
+        self.message.transaction_id
+    }
+
     /// Checks MESSAGE-INTEGRITY with our password.
     pub fn is_authentic(&mut self, password: &str, crypto: &dyn RTCCrypto) -> bool {
         MessageIntegrity::check(&mut self.message, password.as_bytes(), crypto).is_ok()
@@ -128,11 +138,20 @@ pub(crate) struct Ice {
     tuples: Vec<Validated>,
     selected: Option<Tuple>,
     nominated: bool,
+    /// Newest last.
+    transactions: VecDeque<(TransactionId, Tuple)>,
 }
 
 impl Ice {
     pub fn new(credentials: IceCredentials) -> Self {
-        Self { current: credentials, next: None, tuples: Vec::new(), selected: None, nominated: false }
+        Self {
+            current: credentials,
+            next: None,
+            tuples: Vec::new(),
+            selected: None,
+            nominated: false,
+            transactions: VecDeque::new(),
+        }
     }
 
     /// The ufrags that lead to this transport.
@@ -155,6 +174,19 @@ impl Ice {
         let next = self.next.take_if(|next| next.ufrag == ufrag)?;
         self.nominated = false;
         Some(std::mem::replace(&mut self.current, next).ufrag)
+    }
+
+    /// Notes the transaction of an authentic check. `false` if it came from another tuple before: whoever
+    /// repeats a client's check from elsewhere is not the client.
+    pub fn note(&mut self, transaction: TransactionId, tuple: Tuple) -> bool {
+        if let Some((_, from)) = self.transactions.iter().find(|(known, _)| *known == transaction) {
+            return *from == tuple;
+        }
+        if self.transactions.len() == MAX_TRANSACTIONS {
+            self.transactions.pop_front();
+        }
+        self.transactions.push_back((transaction, tuple));
+        true
     }
 
     /// A tuple passed a check. Returns the tuple that had to make room.
@@ -184,9 +216,20 @@ impl Ice {
         self.selected
     }
 
-    /// When consent was last proven, on any tuple.
-    pub fn last_check(&self) -> Option<Instant> {
-        self.tuples.iter().map(|v| v.last_check).max()
+    /// When consent to send to the selected tuple ends (RFC 7675 §5.1). If it has ended, the tuple checked
+    /// last takes its place; `None` if consent to that has ended, too.
+    pub fn consent(&mut self, now: Instant, timeout: Duration) -> Option<Instant> {
+        let expires = |v: &Validated| Some(v.last_check + timeout).filter(|at| now < *at);
+        let selected = self.tuples.iter().find(|v| Some(v.tuple) == self.selected);
+        if let Some(at) = selected.and_then(expires) {
+            return Some(at);
+        }
+        // The client's choice is over; where it checks next is where it is.
+        self.nominated = false;
+        let freshest = self.tuples.iter().max_by_key(|v| v.last_check)?;
+        let at = expires(freshest)?;
+        self.selected = Some(freshest.tuple);
+        Some(at)
     }
 
     /// Whether the tuple had a check within `age`.

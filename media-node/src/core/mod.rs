@@ -194,9 +194,7 @@ impl Core {
 
     fn check_consent(&mut self, key: Key, now: Instant) {
         let Some(transport) = self.transports.get_mut(key) else { return };
-        let Some(last) = transport.ice.last_check() else { return };
-        let expires = last + self.config.consent_timeout;
-        if now < expires {
+        if let Some(expires) = transport.ice.consent(now, self.config.consent_timeout) {
             transport.deadlines.consent = Some(expires);
         } else if matches!(transport.state, TransportState::Connected | TransportState::Connecting) {
             self.set_state(key, TransportState::Disconnected);

@@ -62,6 +62,9 @@ impl Core {
         if !check.is_authentic(&password, crypto) {
             return Err(Drop::StunIntegrity);
         }
+        if !transport.ice.note(check.transaction(), tuple) {
+            return Err(Drop::StunReplay);
+        }
         // Somebody who may check on one transport must not take the tuple of another in use.
         if let Some(&owner) = self.tuples.get(&tuple)
             && owner != key

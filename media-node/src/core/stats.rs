@@ -39,6 +39,8 @@ named! {
         UnknownUfrag = "unknown_ufrag",
         /// MESSAGE-INTEGRITY is absent or wrong.
         StunIntegrity = "stun_integrity",
+        /// A binding request that came from another tuple before.
+        StunReplay = "stun_replay",
         /// The tuple is in use by another transport.
         TupleTaken = "tuple_taken",
         /// No connectivity check has validated this tuple.

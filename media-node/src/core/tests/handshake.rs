@@ -225,3 +225,47 @@ fn an_ice_restart_moves_to_new_credentials_and_forgets_the_old() {
     assert!(world.stats().dropped(Drop::UnknownUfrag) > 0);
     assert_eq!(states(&world, 1), [TransportState::Connecting, TransportState::Connected]);
 }
+
+#[test]
+fn consent_is_to_the_selected_tuple() {
+    let mut world = World::new(13);
+    call(&mut world);
+    world.run_for(Duration::from_secs(1));
+    let other: SocketAddr = "10.8.8.8:888".parse().unwrap();
+    let selected = |w: &World| w.core.transport_stats(TransportId(2)).unwrap().remote;
+    world.clients[1].checking = false;
+    world.clients[1].nominate = false;
+    let password = world.clients[1].credentials.password.clone();
+    for second in 0..40 {
+        let check = world.clients[1].check(&password);
+        assert_eq!(world.inject(other, &check), Fate::Consumed);
+        let expected = if second < 25 { Some(world.clients[1].addr) } else { selected(&world) };
+        assert_eq!(selected(&world), expected, "{second}");
+        world.run_for(Duration::from_secs(1));
+    }
+    assert_eq!(selected(&world), Some(other), "nothing was heard of the nominated one");
+    assert_eq!(world.state(1), Some(TransportState::Connected));
+    world.run_for(Duration::from_secs(31));
+    assert_eq!(world.state(1), Some(TransportState::Disconnected));
+    // Whence it is heard of again, there it is, nominated or not.
+    let check = world.clients[1].check(&password);
+    let addr = world.clients[1].addr;
+    world.inject(addr, &check);
+    assert_eq!(selected(&world), Some(addr));
+    assert_eq!(world.state(1), Some(TransportState::Connected));
+}
+
+#[test]
+fn a_transport_whose_only_tuple_went_to_another_is_disconnected() {
+    let mut world = World::new(14);
+    call(&mut world);
+    world.clients[0].checking = false;
+    world.run_for(Duration::from_secs(6));
+    let check = world.clients[1].check(&world.clients[1].credentials.password.clone());
+    let addr = world.clients[0].addr;
+    world.network.filter = Some(Box::new(move |d| d.direction == Direction::ToServer || d.client != addr));
+    assert_eq!(world.inject(addr, &check), Fate::Consumed);
+    world.run_for(Duration::from_secs(31));
+    assert_eq!(world.state(0), Some(TransportState::Disconnected));
+    assert_eq!(world.state(1), Some(TransportState::Connected));
+}

@@ -104,6 +104,21 @@ fn a_participant_cannot_take_the_tuple_of_another() {
 }
 
 #[test]
+fn a_check_repeated_from_elsewhere_diverts_nothing() {
+    let mut world = World::new(12);
+    world.join(ClientOptions::default());
+    world.run_until_connected();
+    let addr = world.clients[0].addr;
+    let check = world.clients[0].check(&world.clients[0].credentials.password.clone());
+    assert_eq!(world.inject(addr, &check), Fate::Consumed);
+    let before = sizes(&world);
+    assert_eq!(world.inject(stranger(), &check), Fate::Dropped(Drop::StunReplay));
+    assert_eq!(world.core.transport_stats(TransportId(1)).unwrap().remote, Some(addr));
+    assert_eq!(sizes(&world), before);
+    assert_eq!(world.inject(addr, &check), Fate::Consumed, "a client may repeat itself");
+}
+
+#[test]
 fn tuples_of_one_transport_are_bounded() {
     let mut world = World::new(5);
     world.join(ClientOptions::default());
