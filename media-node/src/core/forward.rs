@@ -165,7 +165,9 @@ impl Core {
                 _ => producer.best_encoding(consumer.max_encoding, now, timeout).unwrap_or(incoming.encoding),
             };
             let before = consumer.current;
-            match path.deliver(incoming, consumer, transport, producer, target) {
+            let delivered = path.deliver(incoming, consumer, transport, producer, target);
+            let reachable = delivered != Err(Drop::ConsumerNotConnected);
+            match delivered {
                 Ok(true) => sent += 1,
                 Ok(false) => {}
                 Err(reason) => path.stats.drop(reason),
@@ -177,7 +179,7 @@ impl Core {
                     encoding: incoming.encoding,
                 });
             }
-            if consumer.current != Some(target) && incoming.encoding == target && !incoming.starts {
+            if reachable && consumer.current != Some(target) && incoming.encoding == target && !incoming.starts {
                 wanted = Some(consumer_key);
             }
         }

@@ -113,6 +113,29 @@ fn an_ssrc_can_be_published_again_after_its_producer_closed() {
 }
 
 #[test]
+fn a_subscriber_out_of_reach_does_not_keep_others_from_a_key_frame() {
+    let mut world = World::new(6);
+    let publisher = world.join(ClientOptions::default());
+    let subscriber = world.join(ClientOptions::default());
+    world.run_until_connected();
+    let video = Outgoing::new(TrackKind::Vp8 { packets: 3 }, "1", 2222, world.now);
+    let video = world.publish(publisher, vec![video]);
+    world.run_for(Duration::from_secs(1));
+    // The publisher hears no request for longer than one is repeated by itself.
+    let deaf = world.clients[publisher].addr;
+    world.network.filter = Some(Box::new(move |d| d.client != deaf || d.bytes[0] < 128 || d.bytes[1] & 0x7f < 72));
+    let (_, seen) = world.subscribe(subscriber, video, true);
+    let absent = world.join_without_connect(ClientOptions::default());
+    world.clients[absent].checking = false;
+    world.subscribe(absent, video, true);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.clients[subscriber].receiver.count(seen), 0);
+    world.network.filter = None;
+    world.run_for(Duration::from_secs(1));
+    assert!(world.clients[subscriber].receiver.count(seen) > 30);
+}
+
+#[test]
 fn a_paused_producer_is_silent_and_resumes_with_a_key_frame() {
     let mut world = World::new(4);
     let (_, video) = call(&mut world);
