@@ -48,7 +48,9 @@ impl Core {
     pub(super) fn on_rtcp(&mut self, key: Key, datagram: &mut [u8], now: Instant) -> Result<Fate, Drop> {
         let transport = self.transports.get_mut(key).filter(|t| !t.is_over()).ok_or(Drop::NoKeys)?;
         let srtp = transport.srtp.as_mut().ok_or(Drop::NoKeys)?;
-        let len = srtp.inbound.open_rtcp(datagram, self.config.max_rtcp_senders)?;
+        let sources = &transport.sources;
+        let is_source = |ssrc| sources.contains_key(&ssrc);
+        let len = srtp.inbound.open_rtcp(datagram, self.config.max_rtcp_senders, is_source)?;
         let mut any = false;
         for packet in packets(&datagram[..len]) {
             any = true;

@@ -84,12 +84,18 @@ impl Inbound {
         Ok((index, len))
     }
 
-    /// Opens an RTCP compound in place. Returns its length without tag and trailer.
+    /// Opens an RTCP compound in place. Returns its length without tag and trailer. Of more than
+    /// `max_senders` the oldest that `is_source` does not know is forgotten.
     ///
     /// # Errors
     ///
     /// Why the compound must be dropped.
-    pub fn open_rtcp(&mut self, packet: &mut [u8], max_senders: usize) -> Result<usize, Drop> {
+    pub fn open_rtcp(
+        &mut self,
+        packet: &mut [u8],
+        max_senders: usize,
+        is_source: impl Fn(u32) -> bool,
+    ) -> Result<usize, Drop> {
         let (ssrc, index) = self.cipher.rtcp_index(packet).ok_or(Drop::MalformedRtcp)?;
         let known = self.senders.iter().position(|(s, _)| *s == ssrc);
         if let Some(at) = known {
@@ -98,8 +104,11 @@ impl Inbound {
         let len = self.cipher.open_rtcp(packet).map_err(|_| Drop::SrtcpAuth)?;
         let at = match known {
             Some(at) => at,
-            None if self.senders.len() >= max_senders => return Err(Drop::RtcpSenders),
             None => {
+                if self.senders.len() >= max_senders {
+                    let idle = self.senders.iter().position(|(s, _)| !is_source(*s));
+                    self.senders.remove(idle.ok_or(Drop::RtcpSenders)?);
+                }
                 self.senders.push((ssrc, IndexWindow::default()));
                 self.senders.len() - 1
             }

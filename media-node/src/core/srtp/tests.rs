@@ -154,9 +154,9 @@ proptest! {
 
             let mut packet = from_client.encrypt_rtcp(&plain).unwrap().to_vec();
             let mut again = packet.clone();
-            prop_assert_eq!(ours.inbound.open_rtcp(&mut packet, 4), Ok(plain.len()));
+            prop_assert_eq!(ours.inbound.open_rtcp(&mut packet, 4, |_| true), Ok(plain.len()));
             prop_assert_eq!(&packet[..plain.len()], &plain[..]);
-            prop_assert_eq!(ours.inbound.open_rtcp(&mut again, 4), Err(Drop::SrtcpReplay));
+            prop_assert_eq!(ours.inbound.open_rtcp(&mut again, 4, |_| true), Err(Drop::SrtcpReplay));
         }
     }
 
@@ -179,7 +179,7 @@ proptest! {
     fn arbitrary_bytes_never_panic(profile in any_profile(), mut bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         let mut ours = Srtp::new(&material(profile, 5), false, provider().crypto()).unwrap();
         let mut copy = bytes.clone();
-        prop_assert!(ours.inbound.open_rtcp(&mut copy, 4).is_err());
+        prop_assert!(ours.inbound.open_rtcp(&mut copy, 4, |_| true).is_err());
         let header = bytes.len().min(12);
         prop_assert!(ours.inbound.open_rtp(&mut IndexWindow::default(), &mut bytes, header, 1, 1).is_err());
     }
@@ -195,15 +195,25 @@ fn an_index_is_sealed_once() {
 }
 
 #[test]
-fn rtcp_senders_are_bounded() {
+fn rtcp_senders_are_bounded_and_make_room_for_new_ones() {
     let keys = material(Profile::AeadAes128Gcm, 7);
     let mut ours = Srtp::new(&keys, false, provider().crypto()).unwrap();
     let mut client = oracle(Profile::AeadAes128Gcm, &keys.client);
-    for ssrc in 0..6u32 {
+    let mut sealed = |ssrc: u32| {
         let mut plain = vec![0x80, 201, 0, 1];
         plain.extend_from_slice(&ssrc.to_be_bytes());
-        let mut packet = client.encrypt_rtcp(&plain).unwrap().to_vec();
+        client.encrypt_rtcp(&plain).unwrap().to_vec()
+    };
+    let mut first = sealed(0);
+    let mut again = first.clone();
+    assert_eq!(ours.inbound.open_rtcp(&mut first, 4, |_| true), Ok(8));
+    for ssrc in 1..6 {
         let expected = if ssrc < 4 { Ok(8) } else { Err(Drop::RtcpSenders) };
-        assert_eq!(ours.inbound.open_rtcp(&mut packet, 4), expected);
+        assert_eq!(ours.inbound.open_rtcp(&mut sealed(ssrc), 4, |_| true), expected);
     }
+    for ssrc in 6..100 {
+        assert_eq!(ours.inbound.open_rtcp(&mut sealed(ssrc), 4, |ssrc| ssrc < 2), Ok(8));
+        assert!(ours.inbound.senders.len() <= 4);
+    }
+    assert_eq!(ours.inbound.open_rtcp(&mut again, 4, |ssrc| ssrc < 2), Err(Drop::SrtcpReplay), "published still");
 }
