@@ -9,7 +9,6 @@ use super::nack::Arrival;
 use super::outbox::Outbox;
 use super::producer::{Producer, Received};
 use super::rtp::{Header, Values, unwrap_rtx};
-use super::srtp::IndexWindow;
 use super::stats::{Counter, Drop, Fate, Stats};
 use super::transport::{Source, Transport, arm};
 use super::{Config, Core, Key};
@@ -48,7 +47,7 @@ impl Core {
         if !transport.producers.iter().any(|p| learning(&p)) {
             return Err(Drop::UnknownSsrc);
         }
-        let mut window = IndexWindow::default();
+        let mut window = transport.resume(header.ssrc);
         let srtp = transport.srtp.as_mut().ok_or(Drop::NoKeys)?;
         let (index, len) =
             srtp.inbound.open_rtp(&mut window, packet, header.payload_offset, header.ssrc, header.sequence)?;
@@ -58,7 +57,7 @@ impl Core {
             let Some((encoding, rtx)) = producer.claims(header.payload_type, &values) else { continue };
             let stream = &mut producer.streams[encoding];
             *(if rtx { &mut stream.rtx_ssrc } else { &mut stream.ssrc }) = Some(header.ssrc);
-            transport.sources.insert(header.ssrc, Source { producer: candidate, encoding, rtx, window });
+            transport.insert(header.ssrc, Source { producer: candidate, encoding, rtx, window });
             return Ok(Opened { producer: candidate, encoding, rtx, index, len });
         }
         Err(Drop::UnknownSsrc)

@@ -138,12 +138,21 @@ impl Transport {
         if self.sources.contains_key(&ssrc) {
             return false;
         }
-        let window = match self.retired.iter().position(|(s, _)| *s == ssrc) {
-            Some(at) => IndexWindow::resume_after(self.retired.remove(at).1),
-            None => IndexWindow::default(),
-        };
-        self.sources.insert(ssrc, Source { producer, encoding, rtx, window });
+        let window = self.resume(ssrc);
+        self.insert(ssrc, Source { producer, encoding, rtx, window });
         true
+    }
+
+    /// Where a closed producer of the same SSRC left off, or the beginning.
+    pub fn resume(&self, ssrc: u32) -> IndexWindow {
+        let retired = self.retired.iter().find(|(s, _)| *s == ssrc);
+        retired.map_or_else(IndexWindow::default, |(_, highest)| IndexWindow::resume_after(*highest))
+    }
+
+    /// Knows a stream from now on, by a window that [`Self::resume`] gave.
+    pub fn insert(&mut self, ssrc: u32, source: Source) {
+        self.retired.retain(|(s, _)| *s != ssrc);
+        self.sources.insert(ssrc, source);
     }
 
     /// Forgets the SSRCs of a producer.

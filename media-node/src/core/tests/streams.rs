@@ -92,24 +92,31 @@ fn a_stream_without_ssrc_and_rid_is_learned_from_mid() {
 
 #[test]
 fn an_ssrc_can_be_published_again_after_its_producer_closed() {
-    let mut world = World::new(3);
-    let publisher = world.join(ClientOptions::default());
-    let subscriber = world.join(ClientOptions::default());
-    world.run_until_connected();
-    let mut audio = Outgoing::new(TrackKind::Opus, "0", 77, world.now);
-    audio.sequence = 65_000;
-    let producer = world.publish(publisher, vec![audio]);
-    world.run_for(Duration::from_secs(15));
-    world.handle(Command::CloseProducer { producer });
-    world.run_for(Duration::from_secs(1));
-    // The client never stopped sending, and has rolled over since.
-    let spec = Outgoing::spec(&[&world.clients[publisher].tracks[0]]);
-    let producer = ProducerId(4000);
-    world.handle(Command::Produce { producer, transport: TransportId(1), spec });
-    let (_, ssrc) = world.subscribe(subscriber, producer, false);
-    world.run_for(Duration::from_secs(1));
-    assert!(world.clients[subscriber].receiver.count(ssrc) > 40);
-    assert_eq!(world.stats().dropped(Drop::SrtpAuth), 0);
+    for signalled in [true, false] {
+        let mut world = World::new(3);
+        let publisher = world.join(ClientOptions::default());
+        let subscriber = world.join(ClientOptions::default());
+        world.run_until_connected();
+        let mut audio = Outgoing::new(TrackKind::Opus, "0", 77, world.now);
+        audio.sequence = 65_000;
+        audio.signalled = signalled;
+        let producer = world.publish(publisher, vec![audio]);
+        world.run_for(Duration::from_secs(15));
+        let replayed = world.clients[publisher].sent.back().unwrap().clone();
+        world.run_for(Duration::from_millis(100));
+        world.handle(Command::CloseProducer { producer });
+        world.run_for(Duration::from_secs(1));
+        // The client never stopped sending, and has rolled over since.
+        let spec = Outgoing::spec(&[&world.clients[publisher].tracks[0]]);
+        let producer = ProducerId(4000);
+        world.handle(Command::Produce { producer, transport: TransportId(1), spec });
+        let addr = world.clients[publisher].addr;
+        assert_eq!(world.inject(addr, &replayed), Fate::Dropped(Drop::SrtpReplay));
+        let (_, ssrc) = world.subscribe(subscriber, producer, false);
+        world.run_for(Duration::from_secs(1));
+        assert!(world.clients[subscriber].receiver.count(ssrc) > 40);
+        assert_eq!(world.stats().dropped(Drop::SrtpAuth), 0);
+    }
 }
 
 #[test]
