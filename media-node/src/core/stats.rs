@@ -49,6 +49,8 @@ named! {
         MalformedDtls = "malformed_dtls",
         /// More handshake datagrams than any handshake needs.
         HandshakeBudget = "handshake_budget",
+        /// An alert that nothing authenticates, before the DTLS handshake has finished.
+        PlainAlert = "plain_alert",
         /// DTLS for a transport that has failed or was closed.
         DtlsClosed = "dtls_closed",
         /// DTLS application data: no data channels are offered.

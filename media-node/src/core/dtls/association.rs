@@ -138,6 +138,10 @@ impl Association {
         if self.done {
             return self.receive_after(datagram, contents, now);
         }
+        // Anybody may have sent it. A client that has given up is noticed by its silence.
+        if contents.is_plain_alert() {
+            return Err(Drop::PlainAlert);
+        }
         let Some(budget) = self.budget.checked_sub(1) else { return Ok(Outcome::Failed) };
         self.budget = budget;
         if self.is_client() && self.final_flight && contents.handshake && !contents.keyed {

@@ -68,6 +68,11 @@ impl Contents {
         }
         Some(contents)
     }
+
+    /// Nothing but alerts that nothing authenticates.
+    pub fn is_plain_alert(self) -> bool {
+        self == Self { alert: true, ..Self::default() }
+    }
 }
 
 /// How many messages, or pieces of some, a plain handshake record has; `None` if one of them is not what

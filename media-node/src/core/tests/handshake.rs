@@ -269,3 +269,20 @@ fn a_transport_whose_only_tuple_went_to_another_is_disconnected() {
     assert_eq!(world.state(0), Some(TransportState::Disconnected));
     assert_eq!(world.state(1), Some(TransportState::Connected));
 }
+
+#[test]
+fn alerts_that_nothing_authenticates_do_not_end_a_handshake() {
+    for role in [DtlsRole::Client, DtlsRole::Server] {
+        let mut world = World::new(15);
+        let client = world.join(ClientOptions { role, ..ClientOptions::default() });
+        let addr = world.clients[client].addr;
+        world.run_for(Duration::from_millis(15));
+        for turn in 0..30 {
+            for (level, description) in [(2, 40), (1, 0), (2, 0)] {
+                let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0x20, turn, 0, 2, level, description];
+                assert_eq!(world.inject(addr, &alert), Fate::Dropped(Drop::PlainAlert));
+            }
+        }
+        world.run_until_connected();
+    }
+}
