@@ -7,8 +7,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=overlay
 CONTEXTS=$CACHE/images
 mkdir -p "$CONTEXTS"
-exec 7<"$CONTEXTS"
-flock 7
 buildah_() { buildah --root "$CACHE/buildah" --runroot "$CACHE/buildah-run" "$@"; }
 
 # image NAME CONTAINERFILE FILE... [-- BUILD_ARGUMENT...]: an image whose context is the given files.
@@ -80,6 +78,7 @@ project() {
   say "building the operator and the media node (cold: about 8 min on 2 cores)"
   (cd "$REPO_DIR" && CARGO_TARGET_DIR=$target cargo build --release --locked --quiet \
     -p callplane-operator -p callplane-media-node)
+  lock_images
   base
   for name in operator media-node; do
     image "$name" "$REPO_DIR/images/$name.Containerfile" "$target/release/callplane-$name" -- \
@@ -103,9 +102,16 @@ tag_project() {
   echo "$tag" >"$STATE/tag"
 }
 
+# One at a time, but not while cargo builds: up.sh needs the cluster's own images, and soon.
+lock_images() {
+  exec 7<"$CONTEXTS"
+  flock 7
+}
+
 case ${1:-project} in
   project) project ;;
   system)
+    lock_images
     image pause "$REPO_DIR/images/pause.Containerfile" "$BIN/pause"
     image coredns "$REPO_DIR/images/coredns.Containerfile" "$BIN/coredns"
     ;;
