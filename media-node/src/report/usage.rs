@@ -95,7 +95,6 @@ pub struct Rates {
 pub struct Meter {
     last: Option<(Instant, Counters)>,
     rates: Rates,
-    warm: bool,
 }
 
 impl Meter {
@@ -108,13 +107,13 @@ impl Meter {
                 return self.rates;
             }
             let rate = |after: u64, before: u64| after.saturating_sub(before) as f64 / seconds;
-            let share = if self.warm { 1.0 - (-seconds / SMOOTHING.as_secs_f64()).exp() } else { 1.0 };
+            // From zero, too: the work of starting, measured over a moment, must not make a new node look overloaded.
+            let share = 1.0 - (-seconds / SMOOTHING.as_secs_f64()).exp();
             let towards = |old: f64, new: f64| old + share * (new - old);
             let cpu = counters.cpu.saturating_sub(before.cpu).as_secs_f64() * 1000.0 / seconds;
             self.rates.cpu_millis = towards(self.rates.cpu_millis, cpu);
             self.rates.bits_out = towards(self.rates.bits_out, 8.0 * rate(counters.bytes_out, before.bytes_out));
             self.rates.packets = towards(self.rates.packets, rate(counters.packets, before.packets));
-            self.warm = true;
         }
         self.last = Some((now, counters));
         self.rates
@@ -244,9 +243,11 @@ mod tests {
         let mut read = |(now, counters)| meter.read(now, counters);
         assert_eq!(read(at(0, 100)).cpu_millis, 0.0);
         let first = read(at(1, 600));
-        assert_eq!((first.cpu_millis.round(), first.bits_out.round(), first.memory), (500.0, 4000.0, 7));
+        assert_eq!((first.cpu_millis.round(), first.bits_out.round(), first.memory), (48.0, 381.0, 7));
         let after_a_spike = read(at(2, 1600));
-        assert!((540.0..560.0).contains(&after_a_spike.cpu_millis), "{after_a_spike:?}");
+        assert!((135.0..142.0).contains(&after_a_spike.cpu_millis), "{after_a_spike:?}");
         assert_eq!(read(at(2, 1600)).cpu_millis, after_a_spike.cpu_millis, "no time has passed");
+        let lasting = (3..60).map(|s| read(at(s, 600 + s * 500))).last().unwrap();
+        assert!((490.0..501.0).contains(&lasting.cpu_millis), "{lasting:?}");
     }
 }
