@@ -14,7 +14,7 @@ export REGISTRY
 BROWSER = e2e/browser/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test unit charts-test e2e lint crds manifests cluster-up cluster-down bench-placement
+.PHONY: help build demo demo-down test unit fuzz charts-test e2e lint crds manifests cluster-up cluster-down bench-placement
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +31,12 @@ demo-down: ## Remove the demo, and the cluster that it started
 test: unit charts-test e2e ## Every test: units, chart, and the scenarios on a real cluster
 
 unit: $(BROWSER) ## Tests that need no cluster
-	cargo test --workspace --exclude callplane-e2e --locked
+	cargo test --workspace --exclude callplane-e2e --exclude callplane-fuzz --locked
+	media-node/fuzz/run.sh 5
 	cd e2e/browser && npm test
+
+fuzz: ## Feed the media node's parsers with arbitrary bytes (ARGS="seconds target...", default 600 each)
+	media-node/fuzz/run.sh $(or $(ARGS),600)
 
 charts-test: ## Golden tests of the chart
 	@e2e/cluster/tools.sh lint

@@ -20,7 +20,7 @@ pub mod identity;
 pub mod stats;
 
 mod batch;
-mod codec;
+pub(crate) mod codec;
 mod commands;
 mod consumer;
 mod demux;
@@ -28,7 +28,7 @@ mod dtls;
 mod feedback;
 mod forward;
 mod history;
-mod ice;
+pub(crate) mod ice;
 mod nack;
 mod outbox;
 mod producer;
@@ -36,7 +36,7 @@ mod query;
 mod random;
 mod receive;
 mod reports;
-mod rtp;
+pub(crate) mod rtp;
 mod sequence;
 mod slab;
 mod speaker;
@@ -45,7 +45,8 @@ mod timers;
 mod transport;
 mod twcc;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, clippy::unwrap_used, reason = "fuzzing needs a part of it"))]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -265,6 +265,20 @@ impl Client {
         self.out.push_back(sealed);
     }
 
+    /// Like [`Self::send_rtp`], for bytes that `rtc::srtp` may refuse to seal.
+    #[cfg(feature = "fuzzing")]
+    pub fn try_send_rtp(&mut self, plain: &[u8]) {
+        let Some((out, _)) = &mut self.srtp else { return };
+        self.out.extend(out.encrypt_rtp(plain).map(|sealed| sealed.to_vec()));
+    }
+
+    /// Like [`Self::send_rtcp`], for bytes that `rtc::srtp` may refuse to seal.
+    #[cfg(feature = "fuzzing")]
+    pub fn try_send_rtcp(&mut self, plain: &[u8]) {
+        let Some((out, _)) = &mut self.srtp else { return };
+        self.out.extend(out.encrypt_rtcp(plain).map(|sealed| sealed.to_vec()));
+    }
+
     pub fn close(&mut self, now: Instant) {
         self.dtls.stop(now, PEER);
         self.drain_dtls(now);

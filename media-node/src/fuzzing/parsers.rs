@@ -1,0 +1,121 @@
+//! Parsers by themselves: fast, so that many inputs are tried.
+
+use std::net::SocketAddr;
+
+use crate::core::codec::{renumber_vp8, starts_key_frame};
+use crate::core::command::{Codec, ExtensionKind, HeaderExtension};
+use crate::core::ice::Check;
+use crate::core::rtp::{Header, Ids, Rewrite, Rtx, Values, unwrap_rtx};
+use crate::ortc::{self, ConsumerIds, DtlsParameters, Kind, RtpCapabilities, RtpParameters};
+
+/// Connectivity checks: what is accepted can be answered.
+pub(super) fn stun(data: &[u8]) {
+    let Ok(mut check) = Check::parse(data) else { return };
+    let provider = rtc::crypto::default_provider().expect("a provider is compiled in");
+    let remote = SocketAddr::from(([192, 0, 2, 1], 9));
+    assert!(!check.is_authentic("a password that nobody knows", provider.crypto()), "made without the password");
+    assert!(check.local_ufrag().len() <= 256);
+    check.answer(remote, "password", provider.crypto());
+}
+
+fn ids() -> Ids {
+    let kinds = [
+        ExtensionKind::Mid,
+        ExtensionKind::AbsSendTime,
+        ExtensionKind::TransportCc,
+        ExtensionKind::AudioLevel,
+        ExtensionKind::VideoOrientation,
+        ExtensionKind::TransmissionOffset,
+    ];
+    let extensions: Vec<_> = kinds.into_iter().zip(1..).map(|(kind, id)| HeaderExtension { kind, id }).collect();
+    Ids::new(&extensions)
+}
+
+/// Packets: what is forwarded is well-formed, carries the same payload, and repeats as it was.
+pub(super) fn rtp(data: &[u8]) {
+    let Some(header) = Header::parse(data) else { return };
+    let ids = ids();
+    let values = Values::read(data, &header.extensions, &ids);
+    values.text(ExtensionKind::Mid);
+    values.audio_level();
+    if let Some(len) = header.payload_len(data) {
+        assert!(header.payload_offset + len <= data.len());
+    }
+    let payload = &data[header.payload_offset..];
+    for rtx in [None, Some(Rtx { original: 0x1234 })] {
+        let rewrite = Rewrite {
+            ids: &ids,
+            mid: b"7",
+            payload_type: 101,
+            ssrc: 0x0102_0304,
+            sequence: 5,
+            timestamp: 6,
+            transport_cc: 7,
+            abs_send_time: 8,
+            rtx,
+        };
+        let mut out = Vec::new();
+        let len = rewrite.write(&mut out, &header, &values, payload);
+        let mut written = Header::parse(&out).expect("what is written is RTP");
+        assert_eq!((written.payload_offset, written.ssrc, written.timestamp), (len, 0x0102_0304, 6));
+        assert_eq!((written.marker, written.padding), (header.marker, header.padding));
+        if rtx.is_some() {
+            let start = unwrap_rtx(&mut out, &written, 99, 0x0506_0708).expect("as RFC 4588 says");
+            out.drain(..start);
+            written = Header::parse(&out).expect("a repaired packet is RTP");
+            assert_eq!((written.sequence, written.ssrc, written.payload_type), (0x1234, 0x0506_0708, 99));
+        }
+        assert_eq!(&out[written.payload_offset..], payload);
+        let again = Values::read(&out, &written.extensions, &ids);
+        assert_eq!(again.text(ExtensionKind::Mid), Some("7"));
+        // Values that the one-byte form cannot hold are left out.
+        if let Some(level) = values.get(ExtensionKind::AudioLevel).filter(|v| (1..=16).contains(&v.len())) {
+            assert_eq!(again.get(ExtensionKind::AudioLevel), Some(level));
+        }
+    }
+    let mut packet = data.to_vec();
+    unwrap_rtx(&mut packet, &header, 100, 1);
+}
+
+/// Payload formats of each codec.
+pub(super) fn payloads(data: &[u8]) {
+    for codec in [Codec::Opus, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Other] {
+        starts_key_frame(codec, data);
+    }
+    let mut payload = data.to_vec();
+    renumber_vp8(&mut payload, 3, 5);
+    assert_eq!(payload.len(), data.len());
+    renumber_vp8(&mut payload, 3_u16.wrapping_neg(), 5_u8.wrapping_neg());
+    assert_eq!(payload, data, "renumbering can be undone");
+}
+
+/// JSON of clients: what is accepted can be consumed or is refused, and never fails later.
+pub(super) fn parameters(data: &[u8]) {
+    let router = ortc::router_capabilities();
+    if let Ok(parameters) = serde_json::from_slice::<RtpParameters>(data) {
+        for kind in [Kind::Audio, Kind::Video] {
+            let Ok(spec) = ortc::producer_spec(kind, &parameters, router, false) else { continue };
+            assert!(!spec.codecs.is_empty() && !spec.encodings.is_empty());
+            let consumable = ortc::consumable(kind, &parameters, router);
+            let ids = ConsumerIds { mid: "0".into(), ssrc: 1, cname: "c".into() };
+            let (consumed, _) = ortc::consumer_rtp_parameters(&consumable, router, ids, false)
+                .expect("who can do all that the router can do can consume all that it accepted");
+            serde_json::to_string(&consumed).expect("it is JSON again");
+        }
+    }
+    if let Ok(capabilities) = serde_json::from_slice::<RtpCapabilities>(data) {
+        let consumable = RtpParameters {
+            mid: None,
+            codecs: Vec::new(),
+            header_extensions: Vec::new(),
+            encodings: Vec::new(),
+            rtcp: Default::default(),
+        };
+        ortc::can_consume(&consumable, &capabilities);
+    }
+    if let Ok(dtls) = serde_json::from_slice::<DtlsParameters>(data)
+        && let Ok((_, fingerprints)) = ortc::client_dtls(&dtls)
+    {
+        assert!(fingerprints.iter().all(|f| matches!(f.digest.len(), 32 | 48 | 64)));
+    }
+}
