@@ -6,7 +6,10 @@ mod common;
 
 use std::time::Duration;
 
-use callplane_media_node::rooms::{Reason, RoomKey};
+use callplane_media_node::{
+    core::command::{Command, Event, Layers},
+    rooms::{Reason, RoomKey},
+};
 use common::{CALL, Server, capture, claims};
 use futures::{SinkExt, StreamExt};
 use reqwest::StatusCode;
@@ -95,6 +98,16 @@ async fn the_others_are_told_what_happens_and_in_order() {
     let (_, consumed) = server.post("ann", "/consume", wanted).await;
     let producer = produced["id"].as_str().unwrap();
     let ids = json!({"consumerId": consumed["id"], "producerId": producer});
+    let orders = server.orders();
+    let consumer = orders.iter().find_map(|order| match order {
+        Command::Consume { consumer, transport, .. } => Some((*consumer, *transport)),
+        _ => None,
+    });
+    let (consumer, transport) = consumer.unwrap();
+    let layers = Layers { spatial: 1, temporal: 2 };
+    server.events.send(Event::LayersChanged { consumer, transport, layers }).await.unwrap();
+    let data = json!({"consumerId": consumed["id"], "spatialLayer": 1, "temporalLayer": 2});
+    assert_eq!(next(&mut ann).await, json!({"type": "layers-changed", "data": data}));
     for (action, event) in [("pause", "consumer-paused"), ("resume", "consumer-resumed")] {
         server.post("bob", &format!("/producers/{producer}/{action}"), json!({})).await;
         assert_eq!(next(&mut ann).await, json!({"type": event, "data": ids}));

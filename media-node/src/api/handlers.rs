@@ -252,6 +252,26 @@ pub(super) async fn resume_consumer(
     Ok(Json(Done {}))
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PreferredLayers {
+    spatial_layer: u8,
+    temporal_layer: Option<u8>,
+}
+
+pub(super) async fn prefer_layers(
+    State(api): Shared,
+    caller: Caller,
+    Path((_, consumer)): Path<(String, String)>,
+    Body(PreferredLayers { spatial_layer, temporal_layer }): Body<PreferredLayers>,
+) -> Result<Json<Done>, Problem> {
+    let prefer = move |turn: &mut Turn<'_>, access: &Access| {
+        turn.prefer_layers(access, &consumer, spatial_layer, temporal_layer)
+    };
+    api.act(caller, Intent::Use, prefer).await?;
+    Ok(Json(Done {}))
+}
+
 pub(super) async fn leave(
     State(api): Shared,
     caller: Caller,

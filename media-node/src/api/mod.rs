@@ -71,6 +71,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/consumers/{consumer}", delete(handlers::close_consumer))
         .route("/consumers/{consumer}/pause", post(handlers::pause_consumer))
         .route("/consumers/{consumer}/resume", post(handlers::resume_consumer))
+        .route("/consumers/{consumer}/preferred-layers", post(handlers::prefer_layers))
         .route("/participants/{user}/leave", post(handlers::leave));
     Router::new()
         .nest("/api/rooms/{call_id}", room)

@@ -6,6 +6,8 @@
 
 use std::net::SocketAddr;
 
+pub use super::layers::{Layers, ScalabilityMode, UnknownMode};
+
 /// One room on one event loop. Unique within the process, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomId(pub u64);
@@ -78,9 +80,14 @@ pub enum ExtensionKind {
     VideoOrientation,
     /// `urn:ietf:params:rtp-hdrext:toffset`
     TransmissionOffset,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/playout-delay`
+    PlayoutDelay,
+    /// `https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension`: read and
+    /// forwarded for AV1 alone.
+    DependencyDescriptor,
 }
 
-/// A negotiated extension id (RFC 8285), 1 to 14 for the one-byte form.
+/// A negotiated extension id (RFC 8285), 1 to 14 for the one-byte form, to 255 for the two-byte form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderExtension {
     /// What it carries.
@@ -100,6 +107,8 @@ pub enum Codec {
     Vp9,
     /// `video/H264` (RFC 6184).
     H264,
+    /// `video/AV1` (RTP Payload Format For AV1).
+    Av1,
     /// Anything else: forwarded as it is; every packet counts as a point where one may start.
     #[default]
     Other,
@@ -133,6 +142,8 @@ pub struct ProducerEncoding {
     pub rtx_ssrc: Option<u32>,
     /// RTP stream id (RFC 8852).
     pub rid: Option<String>,
+    /// How the encoding scales, as far as the publisher says.
+    pub scalability: ScalabilityMode,
 }
 
 /// What a producer sends, in the publisher's own numbers.
@@ -254,13 +265,14 @@ pub enum Command {
         /// Which.
         consumer: ConsumerId,
     },
-    /// The highest encoding of a simulcast producer that the consumer is to get. The switch happens at
-    /// the next key frame of the highest encoding up to it that is being received.
-    SelectEncoding {
+    /// The highest layers that the consumer is to get. Simulcast switches at the next key frame of the
+    /// highest encoding up to the spatial layer that is being received; layers within an encoding are left
+    /// out from the next picture on, and come back where a decoder can take them up.
+    PreferLayers {
         /// Which.
         consumer: ConsumerId,
-        /// Index into [`ProducerSpec::encodings`]; larger than the last means the last.
-        encoding: usize,
+        /// Those above what the producer sends mean all of them.
+        layers: Layers,
     },
     /// Asks the publisher for a key frame (coalesced).
     RequestKeyFrame {
@@ -298,12 +310,14 @@ pub enum Event {
         /// The validated remote tuple, if any.
         remote: Option<SocketAddr>,
     },
-    /// A consumer of a simulcast producer was switched to another encoding, at a key frame.
-    EncodingChanged {
+    /// A consumer of a producer with several layers gets other ones now.
+    LayersChanged {
         /// Which.
         consumer: ConsumerId,
-        /// Index into [`ProducerSpec::encodings`].
-        encoding: usize,
+        /// Its transport.
+        transport: TransportId,
+        /// Up to these.
+        layers: Layers,
     },
     /// The loudest producer of a room changed (from RFC 6464 audio levels).
     ActiveSpeaker {

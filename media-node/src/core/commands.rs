@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::command::{
-    Command, ConsumerId, ConsumerSpec, DtlsRole, Fingerprint, IceCredentials, ProducerId, ProducerSpec, RoomId,
+    Command, ConsumerId, ConsumerSpec, DtlsRole, Fingerprint, IceCredentials, Layers, ProducerId, ProducerSpec, RoomId,
     TransportId, TransportState,
 };
 use super::consumer::Consumer;
@@ -31,7 +31,7 @@ impl Core {
             }
             Command::PauseConsumer { consumer, paused } => self.pause_consumer(consumer, paused, now),
             Command::CloseConsumer { consumer } => self.close_consumer(consumer, now),
-            Command::SelectEncoding { consumer, encoding } => self.select_encoding(consumer, encoding, now),
+            Command::PreferLayers { consumer, layers } => self.prefer_layers(consumer, layers, now),
             Command::RequestKeyFrame { consumer } => {
                 self.consumer_keys.get(&consumer).copied().map(|key| self.want_key_frame(key, now))
             }
@@ -220,7 +220,15 @@ impl Core {
             return None;
         }
         let seed = self.random.u32();
-        let consumer = Consumer::new(id, transport_key, producer_key, producer.kind, spec, seed, &self.config);
+        let consumer = Consumer::new(
+            id,
+            transport_key,
+            (producer_key, producer.streams.len()),
+            producer.kind,
+            spec,
+            seed,
+            &self.config,
+        );
         let key = self.consumers.insert(consumer);
         for ssrc in ssrcs.into_iter().flatten() {
             transport.used_ssrcs.insert(ssrc);
@@ -263,13 +271,17 @@ impl Core {
         }
     }
 
-    fn select_encoding(&mut self, id: ConsumerId, encoding: usize, now: Instant) -> Option<()> {
+    fn prefer_layers(&mut self, id: ConsumerId, layers: Layers, now: Instant) -> Option<()> {
         let key = *self.consumer_keys.get(&id)?;
         let consumer = self.consumers.get_mut(key)?;
-        consumer.max_encoding = encoding;
+        consumer.layers.prefer(layers);
         let producer = self.producers.get(consumer.producer)?;
-        let target = producer.best_encoding(encoding, now, self.config.encoding_timeout);
-        if target != consumer.current {
+        let timeout = self.config.encoding_timeout;
+        let Some(aim) = consumer.aim(producer, now, timeout, 0) else { return Some(()) };
+        let active = producer.streams.get(aim.encoding)?.rates.active(now, timeout).unwrap_or(Layers::LOWEST);
+        // A spatial layer of SVC that was left out needs a key frame as another encoding does.
+        let leaves_out = consumer.layers.limits().spatial < aim.limits.spatial.min(active.spatial);
+        if consumer.layers.encoding() != Some(aim.encoding) || leaves_out {
             self.want_key_frame(key, now);
         }
         Some(())
@@ -285,8 +297,8 @@ impl Core {
             return;
         }
         let timeout = self.config.encoding_timeout;
-        let target = producer.best_encoding(consumer.max_encoding, now, timeout).unwrap_or(0);
-        let Some(stream) = producer.streams.get_mut(target) else { return };
+        let Some(aim) = consumer.aim(producer, now, timeout, 0) else { return };
+        let Some(stream) = producer.streams.get_mut(aim.encoding) else { return };
         stream.key_frames.want();
         let Some(due) = stream.key_frames.due(now, self.config.key_frame_interval) else { return };
         let key = producer.transport;

@@ -13,11 +13,10 @@ use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use rtc::shared::marshal::Unmarshal;
 
-use super::codec::starts_key_frame;
 use super::consumer::Stamps;
-use super::forward::{abs_send_time, understand};
+use super::forward::{abs_send_time, descriptor, understand};
 use super::producer::SenderInfo;
-use super::rtp::Header;
+use super::rtp::{Header, Values};
 use super::stats::{Counter, Drop, Fate};
 use super::{Core, Key};
 
@@ -188,8 +187,9 @@ impl Core {
         let packet = stream.history.get(source).ok_or(Drop::NackMiss)?;
         let header = Header::parse(packet).ok_or(Drop::NackMiss)?;
         let codec = producer.codec(header.payload_type).ok_or(Drop::NackMiss)?;
-        let starts = starts_key_frame(codec.codec, &packet[header.payload_offset..]);
-        let incoming = understand(producer, packet, header, source, shift.encoding, starts).ok_or(Drop::NackMiss)?;
+        let values = Values::read(packet, &header.extensions, &producer.ids);
+        let dependency = descriptor(codec.codec, &values).and_then(|descriptor| stream.recall(descriptor));
+        let incoming = understand(codec, packet, header, values, dependency).ok_or(Drop::NackMiss)?;
         if !consumer.resends.allow(out_index, now, round_trip, &self.config) {
             return Err(Drop::NackSuppressed);
         }

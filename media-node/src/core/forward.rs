@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use super::codec::{Vp8Descriptor, has_key_frames, starts_key_frame};
-use super::command::Codec;
+use super::codec::{Dependency, has_key_frames, picture};
+use super::command::{Codec, Event, ExtensionKind, Layers, ProducerCodec};
 use super::consumer::{Consumer, Incoming, Stamps};
+use super::layers::Choice;
 use super::nack::Arrival;
 use super::outbox::Outbox;
 use super::producer::{Producer, Received};
@@ -107,7 +108,7 @@ impl Core {
             index = producer.streams[opened.encoding].index_of(header.sequence).ok_or(Drop::RtxUnbound)?;
         }
         let codec = *producer.codec(header.payload_type).ok_or(Drop::UnknownPayloadType)?;
-        let payload_len = header.payload_len(packet).ok_or(Drop::MalformedRtp)?;
+        header.payload_len(packet).ok_or(Drop::MalformedRtp)?;
         let received = Received {
             index,
             timestamp: header.timestamp,
@@ -124,13 +125,15 @@ impl Core {
         }
         self.stats.count(Counter::RtpIn);
         stream.history.insert(index, packet, now);
-        let starts = starts_key_frame(codec.codec, &packet[header.payload_offset..header.payload_offset + payload_len]);
-        if starts && has_key_frames(codec.codec) {
+        let values = Values::read(packet, &header.extensions, &producer.ids);
+        let dependency = descriptor(codec.codec, &values).and_then(|descriptor| stream.learn(descriptor));
+        let mut incoming = understand(&codec, packet, header, values, dependency).ok_or(Drop::MalformedRtp)?;
+        (incoming.index, incoming.encoding) = (index, opened.encoding);
+        stream.rates.note(incoming.picture.spatial, incoming.picture.temporal, packet.len(), now);
+        if incoming.picture.starts && has_key_frames(codec.codec) {
             self.stats.count(Counter::KeyFrames);
             stream.key_frames.satisfied();
         }
-        let incoming =
-            understand(producer, packet, header, index, opened.encoding, starts).ok_or(Drop::UnknownPayloadType)?;
         let level = incoming.values.audio_level();
         let (room, id, transport) = (producer.room, producer.id, producer.transport);
         let sent = self.fan_out(opened.producer, &incoming, now);
@@ -152,6 +155,10 @@ impl Core {
         };
         let Some(producer) = self.producers.get(producer_key) else { return 0 };
         let timeout = self.config.encoding_timeout;
+        let Some(stream) = producer.streams.get(incoming.encoding) else { return 0 };
+        let active = stream.rates.active(now, timeout).unwrap_or(Layers::LOWEST);
+        // What a client gets is told at the end of a picture, when all layers of it have been seen.
+        let tells = incoming.header.marker && producer.is_layered();
         let (mut sent, mut wanted) = (0, None);
         for &consumer_key in &producer.consumers {
             let Some(consumer) = self.consumers.get_mut(consumer_key) else { continue };
@@ -159,27 +166,27 @@ impl Core {
                 continue;
             }
             let Some(transport) = self.transports.get_mut(consumer.transport) else { continue };
-            let target = match producer.streams.len() {
-                1 => 0,
-                _ => producer.best_encoding(consumer.max_encoding, now, timeout).unwrap_or(incoming.encoding),
-            };
-            let before = consumer.current;
-            let delivered = path.deliver(incoming, consumer, transport, producer, target);
+            let aim = consumer.aim(producer, now, timeout, incoming.encoding);
+            let delivered = path.deliver(incoming, consumer, transport, producer, aim);
             let reachable = delivered != Err(Drop::ConsumerNotConnected);
             match delivered {
                 Ok(true) => sent += 1,
                 Ok(false) => {}
                 Err(reason) => path.stats.drop(reason),
             }
-            if consumer.current != before && producer.streams.len() > 1 {
-                path.stats.count(Counter::EncodingSwitches);
-                self.events.push_back(super::command::Event::EncodingChanged {
-                    consumer: consumer.id,
-                    encoding: incoming.encoding,
-                });
-            }
-            if reachable && consumer.current != Some(target) && incoming.encoding == target && !incoming.starts {
+            let Some(aim) = aim.filter(|_| reachable) else { continue };
+            if consumer.needs_key_frame_of(incoming, aim, active) {
                 wanted = Some(consumer_key);
+            }
+            if tells
+                && consumer.layers.encoding() == Some(incoming.encoding)
+                && let Some(layers) = consumer.gets(producer, active)
+                && consumer.told != Some(layers)
+            {
+                consumer.told = Some(layers);
+                path.stats.count(Counter::LayerSwitches);
+                let (consumer, transport) = (consumer.id, transport.id);
+                self.events.push_back(Event::LayersChanged { consumer, transport, layers });
             }
         }
         let reports_unarmed = path.reports_unarmed;
@@ -251,26 +258,31 @@ fn open_known(transport: &mut Transport, packet: &mut [u8], header: &Header) -> 
     Ok(Some(Opened { producer: source.producer, encoding: source.encoding, rtx: source.rtx, index, len }))
 }
 
-/// Reads what subscribers' copies are made from.
+/// The dependency descriptor of a packet, if it is to be heeded.
+pub(super) fn descriptor<'a>(codec: Codec, values: &Values<'a>) -> Option<&'a [u8]> {
+    values.get(ExtensionKind::DependencyDescriptor).filter(|_| codec == Codec::Av1)
+}
+
+/// Reads what subscribers' copies are made from. Of which encoding and index, the caller knows. `None` if the
+/// padding contradicts the length.
 pub(super) fn understand<'a>(
-    producer: &Producer,
+    codec: &ProducerCodec,
     packet: &'a [u8],
     header: Header,
-    index: u64,
-    encoding: usize,
-    starts: bool,
+    values: Values<'a>,
+    dependency: Option<Dependency>,
 ) -> Option<Incoming<'a>> {
-    let codec = producer.codec(header.payload_type)?;
     let payload = packet.get(header.payload_offset..)?;
+    let content = &payload[..header.payload_len(packet)?];
     Some(Incoming {
-        values: Values::read(packet, &header.extensions, &producer.ids),
+        picture: picture(codec.codec, content, header.marker, dependency),
+        values,
         header,
         payload,
-        index,
-        encoding,
+        index: 0,
+        encoding: 0,
         router_payload_type: codec.router_payload_type,
-        starts,
-        vp8: (codec.codec == Codec::Vp8).then(|| Vp8Descriptor::parse(payload)).flatten(),
+        codec: codec.codec,
     })
 }
 
@@ -299,14 +311,17 @@ impl Path<'_> {
         consumer: &mut Consumer,
         transport: &mut Transport,
         producer: &Producer,
-        target: usize,
+        aim: Option<Choice>,
     ) -> Result<bool, Drop> {
         if !transport.can_send() {
             return Err(Drop::ConsumerNotConnected);
         }
-        let Some((out_index, shift)) = consumer.admit(incoming, target, producer, self.now)? else {
+        let Some(place) = consumer.admit(incoming, aim, producer, self.now)? else {
             return Ok(false);
         };
+        if place.fill {
+            self.stats.count(Counter::Filled);
+        }
         let key = consumer.transport;
         let transport_cc = if consumer.has_transport_cc { transport.next_transport_cc() } else { 0 };
         self.reports_unarmed |= transport.deadlines.reports.is_none();
@@ -315,7 +330,7 @@ impl Path<'_> {
         let srtp = transport.srtp.as_mut().ok_or(Drop::ConsumerNotConnected)?;
         let stamps = Stamps { transport_cc, abs_send_time: self.abs_send_time };
         let out = transport.batch.buffer();
-        match consumer.seal(incoming, out_index, shift, stamps, &mut srtp.outbound, out, self.now) {
+        match consumer.seal(incoming, place, stamps, &mut srtp.outbound, out, self.now) {
             Ok(()) => {
                 transport.batch.commit();
                 self.stats.count(Counter::RtpOut);

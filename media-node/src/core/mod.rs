@@ -17,6 +17,7 @@
 pub mod command;
 pub mod config;
 pub mod identity;
+pub mod layers;
 pub mod stats;
 
 mod batch;
@@ -37,7 +38,7 @@ mod random;
 mod receive;
 mod reports;
 pub(crate) mod rtp;
-mod sequence;
+pub(crate) mod sequence;
 mod slab;
 mod speaker;
 mod srtp;
@@ -46,7 +47,8 @@ mod transport;
 mod twcc;
 
 #[cfg(any(test, feature = "fuzzing"))]
-#[cfg_attr(not(test), allow(dead_code, unused_imports, clippy::unwrap_used, reason = "fuzzing needs a part of it"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "fuzzing needs a part of it"))]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

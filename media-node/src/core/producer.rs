@@ -2,9 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::command::{ExtensionKind, MediaKind, ProducerCodec, ProducerId, ProducerSpec, RoomId};
+use super::codec::{Dependency, Structure};
+use super::command::{
+    ExtensionKind, Layers, MediaKind, ProducerCodec, ProducerId, ProducerSpec, RoomId, ScalabilityMode,
+};
 use super::config::Config;
 use super::history::{History, Limits};
+use super::layers::Rates;
 use super::nack::{Arrival, Missings};
 use super::rtp::{Ids, Values};
 use super::slab::Key;
@@ -45,6 +49,9 @@ impl Producer {
                 ssrc: e.ssrc,
                 rtx_ssrc: e.rtx_ssrc,
                 rid: e.rid,
+                scalability: e.scalability,
+                rates: Rates::default(),
+                structure: None,
                 reception: None,
                 missings: Missings::new(spec.kind, config),
                 history: History::new(history),
@@ -111,6 +118,40 @@ impl Producer {
         self.streams.iter().any(|s| s.ssrc.is_none() || (wants_rtx && s.rtx_ssrc.is_none()))
     }
 
+    /// Whether spatial layers are encodings of their own.
+    pub fn is_simulcast(&self) -> bool {
+        self.streams.len() > 1
+    }
+
+    /// Whether there is a choice of layers.
+    pub fn is_layered(&self) -> bool {
+        self.is_simulcast() || self.highest() != Layers::LOWEST
+    }
+
+    /// The highest layers that the publisher has said it may send.
+    pub fn highest(&self) -> Layers {
+        let mode = |stream: &Stream| stream.scalability.highest();
+        let temporal = self.streams.iter().map(|s| mode(s).temporal).max().unwrap_or(0);
+        let spatial = match self.streams.as_slice() {
+            [only] => mode(only).spatial,
+            several => several.len().saturating_sub(1) as u8,
+        };
+        Layers { spatial, temporal }
+    }
+
+    /// What a subscriber to these layers costs now, in bits per second of RTP without SRTP and UDP: for
+    /// simulcast the one encoding, for SVC all spatial layers up to the one that is named.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever divides a subscriber's bandwidth"))]
+    pub fn bitrate(&self, layers: Layers, now: Instant) -> u64 {
+        match self.streams.as_slice() {
+            [only] => only.rates.bitrate(layers, now),
+            several => {
+                let stream = several.get(usize::from(layers.spatial)).or(several.last());
+                stream.map_or(0, |s| s.rates.bitrate(Layers { spatial: u8::MAX, ..layers }, now))
+            }
+        }
+    }
+
     /// The highest encoding up to `max` that is being received; `None` if none is.
     pub fn best_encoding(&self, max: usize, now: Instant, timeout: Duration) -> Option<usize> {
         let last = self.streams.len().checked_sub(1)?;
@@ -133,6 +174,11 @@ pub(crate) struct Stream {
     pub ssrc: Option<u32>,
     pub rtx_ssrc: Option<u32>,
     pub rid: Option<String>,
+    pub scalability: ScalabilityMode,
+    /// What each layer carries.
+    pub rates: Rates,
+    /// Of the dependency descriptors.
+    structure: Option<Box<Structure>>,
     pub reception: Option<Reception>,
     pub missings: Missings,
     pub history: History,
@@ -143,6 +189,20 @@ pub(crate) struct Stream {
 impl Stream {
     pub fn is_active(&self, now: Instant, timeout: Duration) -> bool {
         self.reception.as_ref().is_some_and(|r| now.saturating_duration_since(r.last_arrival) < timeout)
+    }
+
+    /// Reads a dependency descriptor; one that brings a new structure is the base of those that follow.
+    pub fn learn(&mut self, descriptor: &[u8]) -> Option<Dependency> {
+        let (dependency, structure) = Dependency::parse(descriptor, self.structure.as_deref())?;
+        if let Some(structure) = structure {
+            self.structure = Some(Box::new(structure));
+        }
+        Some(dependency)
+    }
+
+    /// Reads a dependency descriptor of a packet that came before.
+    pub fn recall(&self, descriptor: &[u8]) -> Option<Dependency> {
+        Dependency::parse(descriptor, self.structure.as_deref()).map(|(dependency, _)| dependency)
     }
 
     /// The extended sequence number that a repaired packet most likely had.

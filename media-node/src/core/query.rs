@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Core;
-use super::command::{ConsumerId, ProducerId, TransportId, TransportState};
+use super::command::{ConsumerId, Layers, ProducerId, TransportId, TransportState};
 use super::consumer::Feedback;
 
 /// A transport as it stands.
@@ -50,8 +50,8 @@ pub struct ProducerStats {
 pub struct ConsumerStats {
     /// Nothing is sent.
     pub paused: bool,
-    /// The encoding being forwarded.
-    pub encoding: Option<usize>,
+    /// The layers being forwarded; ones above those of the producer mean all of them.
+    pub layers: Option<Layers>,
     /// Packets sent, without resent ones; wraps like RTCP's counter.
     pub packets: u32,
     /// Payload bytes sent; wraps like RTCP's counter.
@@ -94,7 +94,7 @@ impl Core {
         let consumer = self.consumers.get(*self.consumer_keys.get(&id)?)?;
         Some(ConsumerStats {
             paused: consumer.paused,
-            encoding: consumer.current,
+            layers: consumer.layers.current(),
             packets: consumer.packets,
             octets: consumer.octets,
             feedback: consumer.feedback,

@@ -177,7 +177,7 @@ fn reception_report(stream: &mut Stream, now: Instant) -> Option<ReceptionReport
 /// clocks: wall clock and RTP clock are the publisher's, carried on to `now`, so that its streams stay in
 /// step with each other.
 fn sender_report(consumer: &mut Consumer, producer: &Producer, now: Instant) -> Option<Vec<u8>> {
-    let encoding = consumer.current?;
+    let encoding = consumer.layers.encoding()?;
     let SenderInfo { ntp, rtp, at } = producer.streams.get(encoding)?.sender_info?;
     if consumer.packets == consumer.reported_packets {
         return None;

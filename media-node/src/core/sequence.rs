@@ -3,8 +3,11 @@
 
 use std::collections::VecDeque;
 
-/// Spans remembered. More than these within the reach of a NACK do not occur.
-const MAX_SPANS: usize = 32;
+use super::layers::Layers;
+
+/// Spans remembered. One begins after each stretch of packets left out: at most one for each picture of the
+/// second within the reach of a NACK.
+const MAX_SPANS: usize = 80;
 
 /// What was rewritten for a stretch of packets, so that a retransmission is rewritten alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,10 +16,12 @@ pub(crate) struct Shift {
     pub encoding: usize,
     /// Added to RTP timestamps.
     pub timestamp: u32,
-    /// Added to VP8 picture ids.
+    /// Added to picture ids, of AV1 to frame numbers.
     pub picture_id: u16,
-    /// Added to VP8 TL0PICIDX.
+    /// Added to TL0PICIDX.
     pub tl0_pic_idx: u8,
+    /// What was let through.
+    pub limits: Layers,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +62,26 @@ impl SequenceMap {
         self.highest_in = source.saturating_sub(1);
     }
 
-    /// A packet that is not forwarded must not leave a gap. One that comes late already has.
-    pub fn skip(&mut self, source: u64) {
+    /// Whether no later packet has been seen since the last restart.
+    pub fn is_newest(&self, source: u64) -> bool {
+        source > self.highest_in
+    }
+
+    /// From `source` on, which is the newest, packets are rewritten in another way.
+    pub fn turn(&mut self, source: u64, shift: Shift) {
+        match self.spans.back_mut() {
+            Some(last) if last.from == source => last.shift = shift,
+            Some(last) => {
+                let next = Span { from: source, shift, restart: false, ..*last };
+                self.push(next);
+            }
+            None => {}
+        }
+    }
+
+    /// A packet that is not forwarded must not leave a gap. One that comes late already has. What follows
+    /// is rewritten by `shift`.
+    pub fn skip(&mut self, source: u64, shift: Shift) {
         let Some(last) = self.spans.back().copied() else { return };
         if source <= self.highest_in {
             return;
@@ -66,7 +89,7 @@ impl SequenceMap {
         // Packets between the highest and this one may still come: they keep their places.
         self.next_out = source.wrapping_add_signed(last.offset);
         self.highest_in = source;
-        let next = Span { from: source + 1, offset: last.offset - 1, restart: false, ..last };
+        let next = Span { from: source + 1, offset: last.offset - 1, restart: false, shift };
         if last.from == source && !last.restart {
             self.spans.pop_back();
         }
@@ -153,7 +176,7 @@ mod tests {
         map.restart(10, Shift::default());
         assert_eq!(out(&mut map, 10), Some(0));
         assert_eq!(out(&mut map, 13), Some(3));
-        map.skip(14);
+        map.skip(14, Shift::default());
         assert_eq!(out(&mut map, 15), Some(4));
         assert_eq!(out(&mut map, 12), Some(2));
         assert_eq!(out(&mut map, 11), Some(1));
@@ -172,10 +195,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_two_packets_ever_get_the_same_number(steps in prop::collection::vec((0u8..12, 0u64..6), 1..400)) {
+        fn no_two_packets_ever_get_the_same_number(steps in prop::collection::vec((0u8..13, 0u64..6), 1..400)) {
             let mut map = SequenceMap::new(77);
             map.restart(1000, Shift::default());
             let (mut at, mut epoch) = (1000u64, 0u32);
+            let mut shift = Shift::default();
             let mut seen: BTreeSet<(u32, u64)> = BTreeSet::new();
             let mut used: BTreeMap<u64, (u32, u64)> = BTreeMap::new();
             for (what, jump) in steps {
@@ -183,12 +207,15 @@ mod tests {
                     0 => {
                         at += 50 + jump;
                         epoch += 1;
-                        map.restart(at, Shift { encoding: epoch as usize, ..Shift::default() });
+                        shift.encoding = epoch as usize;
+                        map.restart(at, shift);
                     }
                     1 | 2 => {
                         at += 1;
                         if seen.insert((epoch, at)) {
-                            map.skip(at);
+                            // What is left out changes how the rest is rewritten, or does not.
+                            shift.picture_id = shift.picture_id.wrapping_sub(jump as u16 % 2);
+                            map.skip(at, shift);
                         }
                     }
                     3 | 4 => {
@@ -201,7 +228,13 @@ mod tests {
                     _ => {
                         at += 1 + jump / 5;
                         if seen.insert((epoch, at)) {
-                            let (out, shift) = map.map(at).expect("newest of its epoch");
+                            prop_assert!(map.is_newest(at));
+                            if what == 12 {
+                                shift.timestamp += 1;
+                                map.turn(at, shift);
+                            }
+                            let (out, found) = map.map(at).expect("newest of its epoch");
+                            prop_assert_eq!(found, shift);
                             prop_assert_eq!(used.insert(out, (epoch, at)), None);
                             prop_assert_eq!(map.unmap(out as u16), Some((out, at, shift)));
                         }

@@ -87,6 +87,10 @@ named! {
         ConsumerPayloadType = "consumer_payload_type",
         /// The subscriber waits for a key frame.
         ConsumerAwaitsKeyFrame = "consumer_awaits_key_frame",
+        /// Of a layer above those that the consumer gets.
+        ConsumerLayer = "consumer_layer",
+        /// The network to the consumer permits no video now.
+        ConsumerHeld = "consumer_held",
         /// Arrived after the consumer moved on (resume, switch of encodings).
         ConsumerTooLate = "consumer_too_late",
         /// Nobody to send to: the consumer's transport has no keys, no tuple or no consent.
@@ -155,8 +159,10 @@ named! {
         TransportCcOut = "transport_cc_out",
         /// Transport-wide feedback packets received.
         TransportCcIn = "transport_cc_in",
-        /// Encoding switches of simulcast consumers.
-        EncodingSwitches = "encoding_switches",
+        /// Changes of the layers that consumers get.
+        LayerSwitches = "layer_switches",
+        /// Packets of padding in place of late ones of layers that the consumer does not get.
+        Filled = "filled",
         /// Orders that could not be carried out (unknown names, an SSRC used twice).
         CommandsRefused = "commands_refused",
     }

@@ -13,6 +13,7 @@ use super::*;
 mod calls;
 mod handshake;
 mod hostile;
+mod layers;
 mod loss;
 mod path;
 mod streams;

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use crate::core::codec::{renumber_vp8, starts_key_frame};
+use crate::core::codec::{Dependency, picture, renumber_frame};
 use crate::core::command::{Codec, ExtensionKind, HeaderExtension};
 use crate::core::ice::Check;
 use crate::core::rtp::{Header, Ids, Rewrite, Rtx, Values, unwrap_rtx};
+use crate::core::sequence::Shift;
 use crate::ortc::{self, ConsumerIds, DtlsParameters, Kind, RtpCapabilities, RtpParameters};
 
 /// Connectivity checks: what is accepted can be answered.
@@ -53,6 +54,7 @@ pub(super) fn rtp(data: &[u8]) {
             transport_cc: 7,
             abs_send_time: 8,
             rtx,
+            descriptor: None,
         };
         let mut out = Vec::new();
         let len = rewrite.write(&mut out, &header, &values, payload);
@@ -77,16 +79,28 @@ pub(super) fn rtp(data: &[u8]) {
     unwrap_rtx(&mut packet, &header, 100, 1);
 }
 
-/// Payload formats of each codec.
+/// Payload formats of each codec, and the dependency descriptors of AV1.
 pub(super) fn payloads(data: &[u8]) {
-    for codec in [Codec::Opus, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Other] {
-        starts_key_frame(codec, data);
+    let shift = |picture_id, tl0_pic_idx| Shift { picture_id, tl0_pic_idx, ..Shift::default() };
+    for codec in [Codec::Opus, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1, Codec::Other] {
+        let mut payload = data.to_vec();
+        picture(codec, data, false, None).numbers.shift(&mut payload, &shift(3, 5));
+        assert_eq!(payload.len(), data.len());
+        let back = shift(3_u16.wrapping_neg(), 5_u8.wrapping_neg());
+        picture(codec, &payload, false, None).numbers.shift(&mut payload, &back);
+        assert_eq!(payload, data, "renumbering can be undone");
     }
-    let mut payload = data.to_vec();
-    renumber_vp8(&mut payload, 3, 5);
-    assert_eq!(payload.len(), data.len());
-    renumber_vp8(&mut payload, 3_u16.wrapping_neg(), 5_u8.wrapping_neg());
-    assert_eq!(payload, data, "renumbering can be undone");
+    // A key frame's descriptor, and others that refer to what it brought.
+    let mut known = None;
+    for descriptor in data.split(|byte| *byte == 0xff) {
+        let mut copy = descriptor.to_vec();
+        renumber_frame(&mut copy, 9);
+        let Some((dependency, structure)) = Dependency::parse(descriptor, known.as_ref()) else { continue };
+        known = structure.or(known);
+        let (again, _) = Dependency::parse(&copy, known.as_ref()).expect("only its number is another");
+        assert_eq!(again.frame_number, dependency.frame_number.wrapping_add(9));
+        picture(Codec::Av1, data, false, Some(dependency));
+    }
 }
 
 /// JSON of clients: what is accepted can be consumed or is refused, and never fails later.

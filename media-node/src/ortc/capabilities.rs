@@ -1,7 +1,7 @@
-//! What the router offers: Opus and VP8 with RTX, in mediasoup's numbers.
+//! What the router offers: each codec with RTX, in mediasoup's numbers.
 //!
-//! To add a codec: a line in [`CODECS`], its profile comparison in `Codec::matches`, and its key frames
-//! in the core.
+//! To add a codec: a line in [`CODECS`], its profile comparison in `profile.rs`, and its payload in the core's
+//! `codec` folder.
 
 use std::sync::LazyLock;
 
@@ -18,21 +18,48 @@ const FIRST_PAYLOAD_TYPE: u8 = 100;
 /// RTCP feedback by type and parameter.
 type Feedback = &'static [(&'static str, &'static str)];
 
-/// Media codecs: kind, MIME type, clock, channels, feedback.
-const CODECS: [(Kind, &str, u32, Option<u8>, Feedback); 2] = [
-    (Kind::Audio, "audio/opus", 48_000, Some(2), &[("nack", ""), ("transport-cc", "")]),
-    (
-        Kind::Video,
-        "video/VP8",
-        90_000,
-        None,
-        &[("nack", ""), ("nack", "pli"), ("ccm", "fir"), ("goog-remb", ""), ("transport-cc", "")],
-    ),
+const AUDIO_FEEDBACK: Feedback = &[("nack", ""), ("transport-cc", "")];
+const VIDEO_FEEDBACK: Feedback =
+    &[("nack", ""), ("nack", "pli"), ("ccm", "fir"), ("goog-remb", ""), ("transport-cc", "")];
+
+/// A media codec; `channels` tells sound from pictures.
+struct Offer {
+    mime_type: &'static str,
+    clock_rate: u32,
+    channels: Option<u8>,
+    parameters: fn() -> Vec<(&'static str, Value)>,
+}
+
+const fn video(mime_type: &'static str, parameters: fn() -> Vec<(&'static str, Value)>) -> Offer {
+    Offer { mime_type, clock_rate: 90_000, channels: None, parameters }
+}
+
+/// `profile-level-id` and `packetization-mode` of RFC 6184 §8.1.
+fn h264(profile: &'static str, mode: u8) -> Vec<(&'static str, Value)> {
+    vec![
+        ("level-asymmetry-allowed", 1.into()),
+        ("packetization-mode", mode.into()),
+        ("profile-level-id", profile.into()),
+    ]
+}
+
+/// In order of preference. The first ones are those of a mediasoup router; a client that picks by kind alone
+/// gets the first of it that it knows.
+const CODECS: [Offer; 9] = [
+    Offer { mime_type: "audio/opus", clock_rate: 48_000, channels: Some(2), parameters: Vec::new },
+    video("video/VP8", Vec::new),
+    video("video/VP9", || vec![("profile-id", 0.into())]),
+    video("video/H264", || h264("42e01f", 1)),
+    video("video/H264", || h264("42e01f", 0)),
+    video("video/H264", || h264("4d001f", 1)),
+    video("video/H264", || h264("4d001f", 0)),
+    video("video/AV1", || vec![("profile", 0.into())]),
+    video("video/VP9", || vec![("profile-id", 2.into())]),
 ];
 
 /// Extensions with their ids in the router. Audio takes no transport-cc towards subscribers, and stream
 /// ids are only ever received, as in mediasoup.
-const HEADER_EXTENSIONS: [(Kind, ExtensionKind, u8, Direction); 11] = [
+const HEADER_EXTENSIONS: [(Kind, ExtensionKind, u8, Direction); 14] = [
     (Kind::Audio, ExtensionKind::Mid, 1, Direction::Sendrecv),
     (Kind::Video, ExtensionKind::Mid, 1, Direction::Sendrecv),
     (Kind::Video, ExtensionKind::Rid, 2, Direction::Recvonly),
@@ -41,9 +68,12 @@ const HEADER_EXTENSIONS: [(Kind, ExtensionKind, u8, Direction); 11] = [
     (Kind::Video, ExtensionKind::AbsSendTime, 4, Direction::Sendrecv),
     (Kind::Audio, ExtensionKind::TransportCc, 5, Direction::Recvonly),
     (Kind::Video, ExtensionKind::TransportCc, 5, Direction::Sendrecv),
+    (Kind::Video, ExtensionKind::DependencyDescriptor, 8, Direction::Sendrecv),
     (Kind::Audio, ExtensionKind::AudioLevel, 10, Direction::Sendrecv),
     (Kind::Video, ExtensionKind::VideoOrientation, 11, Direction::Sendrecv),
     (Kind::Video, ExtensionKind::TransmissionOffset, 12, Direction::Sendrecv),
+    (Kind::Audio, ExtensionKind::PlayoutDelay, 14, Direction::Sendrecv),
+    (Kind::Video, ExtensionKind::PlayoutDelay, 14, Direction::Sendrecv),
 ];
 
 /// Capabilities of every router.
@@ -55,15 +85,19 @@ pub fn router_capabilities() -> &'static RtpCapabilities {
 fn build() -> RtpCapabilities {
     let mut codecs = Vec::new();
     let mut next = FIRST_PAYLOAD_TYPE..;
-    for (kind, mime_type, clock_rate, channels, feedback) in CODECS {
+    for Offer { mime_type, clock_rate, channels, parameters } in CODECS {
         let payload_type = next.next();
+        let (kind, feedback) = match channels {
+            Some(_) => (Kind::Audio, AUDIO_FEEDBACK),
+            None => (Kind::Video, VIDEO_FEEDBACK),
+        };
         codecs.push(RtpCodecCapability {
             kind,
             mime_type: mime_type.into(),
             preferred_payload_type: payload_type,
             clock_rate,
             channels,
-            parameters: Map::new(),
+            parameters: parameters().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             rtcp_feedback: feedback
                 .iter()
                 .map(|(r#type, parameter)| RtcpFeedback { r#type: (*r#type).into(), parameter: (*parameter).into() })

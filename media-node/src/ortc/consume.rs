@@ -4,7 +4,7 @@ use super::{
     Error, RtpCapabilities, RtpEncodingParameters, RtpParameters, Rtx,
     parameters::{Codec, extension_kind, extension_uri},
 };
-use crate::core::command::{ConsumerSpec, ExtensionKind, HeaderExtension};
+use crate::core::command::{ConsumerSpec, ExtensionKind, HeaderExtension, ScalabilityMode};
 
 /// Numbers and names of one consumer, which only the caller can keep apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,10 +105,20 @@ pub fn consumer_rtp_parameters(
         ssrc: Some(ids.ssrc),
         rid: None,
         rtx: rtx.map(|(ssrc, _)| Rtx { ssrc }),
-        scalability_mode: consumable.encodings.iter().find_map(|encoding| encoding.scalability_mode.clone()),
+        scalability_mode: scalability_mode(consumable),
         max_bitrate: consumable.encodings.iter().filter_map(|encoding| encoding.max_bitrate).max(),
     };
     let mut rtcp = consumable.rtcp.clone();
     rtcp.cname = Some(cname);
     Ok((RtpParameters { mid: Some(ids.mid), codecs, header_extensions, encodings: vec![encoding], rtcp }, spec))
+}
+
+/// What the one stream of a consumer is: the encodings of simulcast are the spatial layers of it.
+fn scalability_mode(consumable: &RtpParameters) -> Option<String> {
+    let first = consumable.encodings.iter().find_map(|encoding| encoding.scalability_mode.as_deref());
+    if consumable.encodings.len() < 2 {
+        return first.map(str::to_owned);
+    }
+    let mode: ScalabilityMode = first.and_then(|mode| mode.parse().ok()).unwrap_or_default();
+    Some(format!("L{}T{}", consumable.encodings.len(), mode.temporal))
 }

@@ -9,6 +9,7 @@ mod capabilities;
 mod consume;
 mod parameters;
 mod produce;
+mod profile;
 mod transport;
 
 #[cfg(test)]
@@ -20,7 +21,7 @@ pub use parameters::{
     Direction, Kind, RtcpFeedback, RtcpParameters, RtpCapabilities, RtpCodecCapability, RtpCodecParameters,
     RtpEncodingParameters, RtpHeaderExtension, RtpHeaderExtensionParameters, RtpParameters, Rtx,
 };
-pub use produce::{consumable, producer_spec};
+pub use produce::{StreamType, consumable, producer_spec};
 pub use transport::{DtlsFingerprint, DtlsParameters, DtlsRoleName, IceCandidate, IceParameters, client_dtls};
 
 /// Why parameters are refused. `field` is a path into the JSON that was sent.

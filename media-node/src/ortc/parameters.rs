@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::profile;
 use crate::core::command::{Codec as PayloadFormat, ExtensionKind, MediaKind};
 
 /// Kind of a track.
@@ -227,11 +228,12 @@ pub(super) trait Codec {
         self.parameters().get("apt").and_then(Value::as_u64)
     }
 
-    /// Opus and VP8 have no profiles; a codec that has (H264, VP9) compares them here.
+    /// Whether both are the same codec, in a profile that both know.
     fn matches(&self, other: &impl Codec) -> bool {
         self.mime_type().eq_ignore_ascii_case(other.mime_type())
             && self.clock_rate() == other.clock_rate()
             && self.channels() == other.channels()
+            && profile::same(self.mime_type(), self.parameters(), other.parameters())
     }
 }
 
@@ -271,6 +273,9 @@ impl RtpCodecParameters {
         match self.mime_type.to_ascii_lowercase().as_str() {
             "audio/opus" => PayloadFormat::Opus,
             "video/vp8" => PayloadFormat::Vp8,
+            "video/vp9" => PayloadFormat::Vp9,
+            "video/h264" => PayloadFormat::H264,
+            "video/av1" => PayloadFormat::Av1,
             _ => PayloadFormat::Other,
         }
     }
@@ -281,7 +286,7 @@ impl RtpCodecParameters {
 }
 
 /// URIs of the extensions that the core knows. Any other one is not negotiated.
-pub(super) const EXTENSIONS: [(ExtensionKind, &str); 8] = [
+pub(super) const EXTENSIONS: [(ExtensionKind, &str); 10] = [
     (ExtensionKind::Mid, "urn:ietf:params:rtp-hdrext:sdes:mid"),
     (ExtensionKind::Rid, "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"),
     (ExtensionKind::RepairedRid, "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"),
@@ -290,6 +295,11 @@ pub(super) const EXTENSIONS: [(ExtensionKind, &str); 8] = [
     (ExtensionKind::AudioLevel, "urn:ietf:params:rtp-hdrext:ssrc-audio-level"),
     (ExtensionKind::VideoOrientation, "urn:3gpp:video-orientation"),
     (ExtensionKind::TransmissionOffset, "urn:ietf:params:rtp-hdrext:toffset"),
+    (ExtensionKind::PlayoutDelay, "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"),
+    (
+        ExtensionKind::DependencyDescriptor,
+        "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
+    ),
 ];
 
 /// The extension with this URI, if the core knows it.

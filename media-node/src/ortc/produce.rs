@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{
@@ -9,7 +10,13 @@ use super::{
     RtpEncodingParameters, RtpHeaderExtensionParameters, RtpParameters,
     parameters::{Codec, extension_kind},
 };
-use crate::core::command::{ExtensionKind, HeaderExtension, ProducerCodec, ProducerEncoding, ProducerSpec};
+use crate::core::command::{
+    Codec as PayloadFormat, ExtensionKind, HeaderExtension, Layers, ProducerCodec, ProducerEncoding, ProducerSpec,
+    ScalabilityMode, UnknownMode,
+};
+
+/// Most encodings of one producer.
+const MAX_ENCODINGS: usize = 3;
 
 /// Longest `mid`, `rid` and `cname` that are taken: what fits a one-byte header extension (RFC 8285 §4.2)
 /// and, for the name, an SDES item (RFC 3550 §6.5).
@@ -20,7 +27,7 @@ const MAX_CNAME_LENGTH: usize = 255;
 ///
 /// # Errors
 /// [`Error::Invalid`] where the parameters contradict themselves, [`Error::Unsupported`] for codecs other
-/// than the router's, several encodings and extension ids above 14.
+/// than the router's, more than three encodings, and scalability modes that are not followed.
 pub fn producer_spec(
     kind: Kind,
     parameters: &RtpParameters,
@@ -182,9 +189,6 @@ fn header_extensions(given: &[RtpHeaderExtensionParameters]) -> Result<Vec<Heade
             return Err(Error::invalid(field("id"), "is 0 or taken by an earlier extension"));
         }
         let Some(kind) = extension_kind(&extension.uri) else { continue };
-        if extension.id > 14 {
-            return Err(Error::unsupported(field("id"), "is above 14, the last one of one-byte headers"));
-        }
         if known.iter().any(|earlier| earlier.kind == kind) {
             return Err(Error::invalid(field("uri"), "is stated twice"));
         }
@@ -199,49 +203,90 @@ fn encodings(
     extensions: &[HeaderExtension],
 ) -> Result<Vec<ProducerEncoding>, Error> {
     const FIELD: &str = "rtpParameters.encodings";
-    let [encoding] = parameters.encodings.as_slice() else {
-        return Err(match parameters.encodings.len() {
-            0 => Error::invalid(FIELD, "is empty"),
-            _ => Error::unsupported(FIELD, "several encodings (simulcast) are not supported, send one"),
-        });
-    };
-    let field = |name: &str| format!("{FIELD}[0].{name}");
-    check_text(&field("rid"), encoding.rid.as_deref(), MAX_ID_LENGTH)?;
+    let given = &parameters.encodings;
+    match given.len() {
+        0 => return Err(Error::invalid(FIELD, "is empty")),
+        1..=MAX_ENCODINGS => {}
+        _ => return Err(Error::unsupported(FIELD, format!("are more than {MAX_ENCODINGS}"))),
+    }
     let has = |kind| extensions.iter().any(|extension| extension.kind == kind);
-    let found_by_mid = parameters.mid.is_some() && has(ExtensionKind::Mid);
-    let found_by_rid = encoding.rid.is_some() && has(ExtensionKind::Rid);
-    if encoding.ssrc.is_none() && !found_by_mid && !found_by_rid {
-        return Err(Error::invalid(field("ssrc"), "is missing, and no mid or rid with its extension stands in for it"));
-    }
-    if encoding.ssrc == Some(0) {
-        return Err(Error::invalid(field("ssrc"), "is 0"));
-    }
-    if let Some(rtx) = encoding.rtx {
-        if codecs.iter().all(|codec| codec.rtx_payload_type.is_none()) {
-            return Err(Error::invalid(field("rtx"), "has no RTX codec"));
+    let (mut ssrcs, mut rids) = (HashSet::new(), HashSet::new());
+    let mut encodings = Vec::new();
+    for (index, encoding) in given.iter().enumerate() {
+        let field = |name: &str| format!("{FIELD}[{index}].{name}");
+        check_text(&field("rid"), encoding.rid.as_deref(), MAX_ID_LENGTH)?;
+        // Without a rid there is nothing to tell several encodings of one mid apart by.
+        let found_by_mid = given.len() == 1 && parameters.mid.is_some() && has(ExtensionKind::Mid);
+        let found_by_rid = encoding.rid.is_some() && has(ExtensionKind::Rid);
+        if encoding.ssrc.is_none() && !found_by_mid && !found_by_rid {
+            let reason = "is missing, and no mid or rid with its extension stands in for it";
+            return Err(Error::invalid(field("ssrc"), reason));
         }
-        if rtx.ssrc == 0 || Some(rtx.ssrc) == encoding.ssrc {
-            return Err(Error::invalid(field("rtx.ssrc"), "is 0 or the SSRC of the media"));
+        if encoding.ssrc == Some(0) {
+            return Err(Error::invalid(field("ssrc"), "is 0"));
         }
+        if encoding.ssrc.is_some_and(|ssrc| !ssrcs.insert(ssrc)) {
+            return Err(Error::invalid(field("ssrc"), "is that of an earlier encoding"));
+        }
+        if encoding.rid.as_deref().is_some_and(|rid| !rids.insert(rid)) {
+            return Err(Error::invalid(field("rid"), "is that of an earlier encoding"));
+        }
+        if let Some(rtx) = encoding.rtx {
+            if codecs.iter().all(|codec| codec.rtx_payload_type.is_none()) {
+                return Err(Error::invalid(field("rtx"), "has no RTX codec"));
+            }
+            if rtx.ssrc == 0 || !ssrcs.insert(rtx.ssrc) {
+                return Err(Error::invalid(field("rtx.ssrc"), "is 0 or taken"));
+            }
+        }
+        let mode = scalability(encoding).map_err(|error| {
+            let mode = encoding.scalability_mode.as_deref().unwrap_or_default();
+            Error::unsupported(field("scalabilityMode"), format!("{mode:?} {error}"))
+        })?;
+        if mode.spatial > 1 && (given.len() > 1 || !codecs.iter().all(|c| is_svc(c.codec))) {
+            let reason = "has several spatial layers, which only one encoding of VP9 or AV1 may have";
+            return Err(Error::unsupported(field("scalabilityMode"), reason));
+        }
+        encodings.push(ProducerEncoding {
+            ssrc: encoding.ssrc,
+            rtx_ssrc: encoding.rtx.map(|rtx| rtx.ssrc),
+            rid: encoding.rid.clone(),
+            scalability: mode,
+        });
     }
-    if let Some(mode) = &encoding.scalability_mode
-        && spatial_layers(mode) != Some(1)
-    {
-        let reason = format!("{mode} is not supported, only one spatial layer (L1T1, L1T2, L1T3) is");
-        return Err(Error::unsupported(field("scalabilityMode"), reason));
-    }
-    Ok(vec![ProducerEncoding {
-        ssrc: encoding.ssrc,
-        rtx_ssrc: encoding.rtx.map(|rtx| rtx.ssrc),
-        rid: encoding.rid.clone(),
-    }])
+    Ok(encodings)
 }
 
-/// Spatial layers of a scalability mode (`L1T3` has one).
-fn spatial_layers(mode: &str) -> Option<u32> {
-    let (spatial, temporal) = mode.strip_prefix(['L', 'S'])?.split_once('T')?;
-    temporal.chars().next().filter(char::is_ascii_digit)?;
-    spatial.parse().ok()
+fn scalability(encoding: &RtpEncodingParameters) -> Result<ScalabilityMode, UnknownMode> {
+    encoding.scalability_mode.as_deref().map_or(Ok(ScalabilityMode::default()), str::parse)
+}
+
+/// Whether spatial layers can be told apart within one stream of the codec.
+fn is_svc(codec: PayloadFormat) -> bool {
+    matches!(codec, PayloadFormat::Vp9 | PayloadFormat::Av1)
+}
+
+/// What a producer or consumer is called by its streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamType {
+    /// One stream without layers.
+    Simple,
+    /// Several encodings, or the temporal layers of a codec that knows no others.
+    Simulcast,
+    /// One encoding with layers of VP9 or AV1.
+    Svc,
+}
+
+impl StreamType {
+    /// By mediasoup's rules, of parameters that have passed [`producer_spec`].
+    pub fn of(parameters: &RtpParameters) -> Self {
+        match parameters.encodings.as_slice() {
+            [only] if scalability(only).is_ok_and(|mode| mode.highest() == Layers::LOWEST) => Self::Simple,
+            [_] if parameters.codecs.first().is_some_and(|codec| is_svc(codec.payload_format())) => Self::Svc,
+            _ => Self::Simulcast,
+        }
+    }
 }
 
 fn check_text(field: &str, text: Option<&str>, longest: usize) -> Result<(), Error> {

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::core::command::Layers;
+
 use super::view::{ParticipantView, ProducerView, RoomView};
 
 /// Why a room ended here.
@@ -61,6 +63,14 @@ pub enum RoomEvent {
         consumer_id: String,
         /// The track.
         producer_id: String,
+    },
+    /// One of the receiver's subscriptions gets other layers now.
+    LayersChanged {
+        /// The subscription.
+        consumer_id: String,
+        /// Up to these.
+        #[serde(flatten)]
+        layers: Layers,
     },
     /// Somebody else speaks now (nobody if both are absent).
     ActiveSpeaker {

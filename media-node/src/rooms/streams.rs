@@ -10,8 +10,8 @@ use super::{
     view::{ConsumerView, ProducerView},
 };
 use crate::{
-    core::command::{Command, ConsumerId, ProducerId, RoomId},
-    ortc::{self, ConsumerIds, Kind, RtpParameters},
+    core::command::{Command, ConsumerId, Layers, ProducerId, RoomId, TransportId},
+    ortc::{self, ConsumerIds, Kind, RtpParameters, StreamType},
 };
 
 /// Largest `appData`, as JSON text.
@@ -24,6 +24,7 @@ pub(super) struct Producer {
     pub(super) user: String,
     pub(super) transport: String,
     kind: Kind,
+    r#type: StreamType,
     paused: bool,
     mid: Option<String>,
     ssrcs: Vec<u32>,
@@ -45,7 +46,7 @@ impl Producer {
             id: self.id.clone(),
             participant_id: self.user.clone(),
             kind: self.kind,
-            r#type: "simple",
+            r#type: self.r#type,
             paused: self.paused,
             app_data: self.app_data.clone(),
         }
@@ -109,6 +110,7 @@ impl Turn<'_> {
             user: access.user.clone(),
             transport: transport.into(),
             kind,
+            r#type: StreamType::of(&parameters),
             paused,
             mid: spec.mid.clone(),
             ssrcs,
@@ -158,7 +160,7 @@ impl Turn<'_> {
             producer_id: producer.id.clone(),
             participant_id: producer.user.clone(),
             kind: producer.kind,
-            r#type: "simple",
+            r#type: producer.r#type,
             rtp_parameters,
             producer_paused: producer.paused,
             app_data: producer.app_data.clone(),
@@ -184,6 +186,26 @@ impl Turn<'_> {
         let consumer = room.consumers.get(id).filter(|consumer| consumer.user == access.user);
         let consumer = consumer.ok_or(Refusal::NotFound("consumer"))?.media;
         self.effects.push(Effect::Media(room.worker, Command::PauseConsumer { consumer, paused }));
+        Ok(())
+    }
+
+    /// Chooses the highest layers that one of the caller's subscriptions is to get; all temporal layers
+    /// of the spatial one where none is named.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn prefer_layers(
+        &mut self,
+        access: &Access,
+        id: &str,
+        spatial: u8,
+        temporal: Option<u8>,
+    ) -> Result<(), Refusal> {
+        let room = self.registry.room(&access.room)?;
+        let consumer = room.consumers.get(id).filter(|consumer| consumer.user == access.user);
+        let consumer = consumer.ok_or(Refusal::NotFound("consumer"))?.media;
+        let layers = Layers { spatial, temporal: temporal.unwrap_or(u8::MAX) };
+        self.effects.push(Effect::Media(room.worker, Command::PreferLayers { consumer, layers }));
         Ok(())
     }
 
@@ -255,6 +277,15 @@ impl Turn<'_> {
             let sockets = room.sockets_of(&consumer.user);
             self.effects.push(Effect::Tell(sockets, event(id.clone(), producer.into())));
         }
+    }
+
+    /// A subscription gets other layers than before.
+    pub(super) fn layers_changed(&mut self, transport: TransportId, media: ConsumerId, layers: Layers) {
+        let Some((key, _)) = self.registry.transports.get(&transport) else { return };
+        let Ok(room) = self.registry.room(key) else { return };
+        let Some((id, consumer)) = room.consumers.iter().find(|(_, consumer)| consumer.media == media) else { return };
+        let event = RoomEvent::LayersChanged { consumer_id: id.clone(), layers };
+        self.effects.push(Effect::Tell(room.sockets_of(&consumer.user), event));
     }
 
     /// The loudest track of a room has changed.

@@ -172,7 +172,7 @@ impl Turn<'_> {
         match event {
             Event::TransportState { transport, state, .. } => self.transport_state(*transport, *state),
             Event::ActiveSpeaker { room, producer } => self.active_speaker(*room, *producer),
-            Event::EncodingChanged { .. } => (),
+            Event::LayersChanged { consumer, transport, layers } => self.layers_changed(*transport, *consumer, *layers),
         }
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Role, event::AppData};
-use crate::ortc::{DtlsParameters, IceCandidate, IceParameters, Kind, RtpCapabilities, RtpParameters};
+use crate::ortc::{DtlsParameters, IceCandidate, IceParameters, Kind, RtpCapabilities, RtpParameters, StreamType};
 
 /// A room.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -46,8 +46,8 @@ pub struct ProducerView {
     pub participant_id: String,
     /// Audio or video.
     pub kind: Kind,
-    /// mediasoup's producer type: one stream is `simple`.
-    pub r#type: &'static str,
+    /// mediasoup's producer type.
+    pub r#type: StreamType,
     /// Paused by its publisher.
     pub paused: bool,
     /// What the publisher said about it.
@@ -91,7 +91,7 @@ pub struct ConsumerView {
     /// Audio or video.
     pub kind: Kind,
     /// mediasoup's consumer type.
-    pub r#type: &'static str,
+    pub r#type: StreamType,
     /// What the client will receive.
     pub rtp_parameters: RtpParameters,
     /// The publisher has paused it.

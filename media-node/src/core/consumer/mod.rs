@@ -2,12 +2,13 @@
 
 mod resend;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::codec::{Vp8Descriptor, has_key_frames, renumber_vp8};
-use super::command::{ConsumerId, ConsumerSpec, ExtensionKind, MediaKind};
+use super::codec::{Picture, has_key_frames, renumber_frame};
+use super::command::{Codec, ConsumerId, ConsumerSpec, ExtensionKind, Layers, MediaKind};
 use super::config::Config;
 use super::history::{History, Limits};
+use super::layers::{Choice, Packet, Selector, Verdict};
 use super::producer::{Producer, SenderInfo};
 use super::rtp::{Header, Ids, Rewrite, Rtx, Values};
 use super::sequence::{SequenceMap, Shift};
@@ -26,10 +27,24 @@ pub(crate) struct Incoming<'a> {
     pub index: u64,
     pub encoding: usize,
     pub router_payload_type: u8,
-    /// A decoder can start here.
-    pub starts: bool,
-    pub vp8: Option<Vp8Descriptor>,
+    pub codec: Codec,
+    pub picture: Picture,
 }
+
+/// Where a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub out_index: u64,
+    pub shift: Shift,
+    /// The packet is not to be seen, but its number was kept for it: padding goes out in its place.
+    pub fill: bool,
+}
+
+/// Padding and nothing else (RFC 3550 §5.1): a receiver takes the number as used.
+const FILL: [u8; 1] = [1];
+
+/// Pictures left out that are remembered, so that what comes late of them is told from what was never seen.
+const SKIPPED: usize = 16;
 
 /// Stamps of one transmission.
 #[derive(Clone, Copy)]
@@ -59,10 +74,9 @@ pub(crate) struct Consumer {
     pub has_transport_cc: bool,
     pub paused: bool,
     pub nack: bool,
-    /// The encoding being forwarded; `None` while waiting for a packet to start at.
-    pub current: Option<usize>,
-    /// The highest encoding wanted.
-    pub max_encoding: usize,
+    pub layers: Selector,
+    /// What the client was last told that it gets.
+    pub told: Option<Layers>,
     pub packets: u32,
     pub octets: u32,
     pub resends: Resends,
@@ -82,6 +96,9 @@ pub(crate) struct Consumer {
     verbatim: Option<History>,
     shift: Shift,
     last: Option<Sent>,
+    /// Timestamps of the last pictures left out, and how many there were.
+    skipped: [u32; SKIPPED],
+    skips: usize,
 }
 
 /// What the subscriber reports (RFC 3550 §6.4.2).
@@ -102,7 +119,7 @@ impl Consumer {
     pub fn new(
         id: ConsumerId,
         transport: Key,
-        producer: Key,
+        (producer, encodings): (Key, usize),
         kind: MediaKind,
         spec: ConsumerSpec,
         seed: u32,
@@ -126,8 +143,8 @@ impl Consumer {
             has_transport_cc: spec.header_extensions.iter().any(|e| e.kind == ExtensionKind::TransportCc),
             paused: spec.paused,
             nack: spec.nack,
-            current: None,
-            max_encoding: usize::MAX,
+            layers: Selector::new(encodings),
+            told: None,
             packets: 0,
             octets: 0,
             resends: Resends::default(),
@@ -144,12 +161,14 @@ impl Consumer {
             verbatim,
             shift: Shift::default(),
             last: None,
+            skipped: [0; SKIPPED],
+            skips: 0,
         }
     }
 
     /// The next packet that a decoder can start at begins anew; nothing is sent before.
     pub fn restart(&mut self) {
-        self.current = None;
+        self.layers.restart();
     }
 
     /// Added to the RTP timestamps of the current encoding.
@@ -157,34 +176,72 @@ impl Consumer {
         self.shift.timestamp
     }
 
-    /// Decides on a packet: where it goes and how it is rewritten. `target` is the encoding that the
-    /// consumer is to get now. `Ok(None)`: the packet is of another encoding, as most are.
+    /// Where the target lies now. `otherwise` is the encoding to take if none up to it is being received.
+    pub fn aim(&self, producer: &Producer, now: Instant, timeout: Duration, otherwise: usize) -> Option<Choice> {
+        let target = self.layers.target()?;
+        let best = match producer.streams.len() {
+            1 => 0,
+            _ => producer.best_encoding(target.spatial.into(), now, timeout).unwrap_or(otherwise),
+        };
+        self.layers.aim(best)
+    }
+
+    /// Whether a packet shows that a key frame is needed to get to the target: nothing has begun, another
+    /// encoding is wanted, or a spatial layer is received (up to `active`) that was left out so far.
+    pub fn needs_key_frame_of(&self, packet: &Incoming<'_>, aim: Choice, active: Layers) -> bool {
+        if packet.encoding != aim.encoding || packet.picture.starts {
+            return false;
+        }
+        match self.layers.encoding() {
+            Some(current) if current == aim.encoding => {
+                packet.header.marker && self.layers.limits().spatial < aim.limits.spatial.min(active.spatial)
+            }
+            _ => true,
+        }
+    }
+
+    /// Decides on a packet: where it goes and how it is rewritten. `aim` is what the consumer is to get
+    /// now. `Ok(None)`: the packet is of another encoding, as most are.
     pub fn admit(
         &mut self,
         packet: &Incoming<'_>,
-        target: usize,
+        aim: Option<Choice>,
         producer: &Producer,
         now: Instant,
-    ) -> Result<Option<(u64, Shift)>, Drop> {
+    ) -> Result<Option<Place>, Drop> {
         if self.payload_types & (1 << packet.router_payload_type) == 0 {
-            if self.current == Some(packet.encoding) {
-                self.map.skip(packet.index);
+            if self.layers.encoding() == Some(packet.encoding) {
+                self.map.skip(packet.index, self.shift);
             }
             return Err(Drop::ConsumerPayloadType);
         }
-        if self.current != Some(packet.encoding) {
-            if packet.encoding != target {
-                return Ok(None);
+        let verdict = self.layers.admit(
+            &Packet {
+                encoding: packet.encoding,
+                picture: &packet.picture,
+                timestamp: packet.header.timestamp,
+                newest: self.map.is_newest(packet.index),
+            },
+            aim,
+        );
+        match verdict {
+            Verdict::Other => return Ok(None),
+            Verdict::Await => return Err(Drop::ConsumerAwaitsKeyFrame),
+            Verdict::Held => return Err(Drop::ConsumerHeld),
+            Verdict::Begin => self.begin(packet, producer, now),
+            Verdict::Turn => {
+                self.shift.limits = self.layers.limits();
+                self.map.turn(packet.index, self.shift);
             }
-            if !packet.starts {
-                return match self.current {
-                    Some(_) => Ok(None),
-                    None => Err(Drop::ConsumerAwaitsKeyFrame),
-                };
+            Verdict::Skip => {
+                self.skip(packet);
+                return Err(Drop::ConsumerLayer);
             }
-            self.begin(packet, producer, now);
+            Verdict::Forward | Verdict::Late => {}
         }
-        self.map.map(packet.index).map(Some).ok_or(Drop::ConsumerTooLate)
+        let (out_index, shift) = self.map.map(packet.index).ok_or(Drop::ConsumerTooLate)?;
+        let fill = verdict == Verdict::Late && self.is_left_out(packet, &shift);
+        Ok(Some(Place { out_index, shift, fill }))
     }
 
     /// From this packet on.
@@ -193,16 +250,41 @@ impl Consumer {
             && self.shift.encoding != packet.encoding
         {
             self.shift.timestamp = self.align(packet, producer, last, now);
-            if let Some(vp8) = &packet.vp8 {
-                let id = vp8.picture_id.unwrap_or_default();
+            let numbers = &packet.picture.numbers;
+            if let Some(id) = numbers.picture_id {
                 self.shift.picture_id = last.picture_id.wrapping_add(1).wrapping_sub(id);
-                let tl0 = vp8.tl0_pic_idx.unwrap_or_default();
+            }
+            if let Some(tl0) = numbers.tl0_pic_idx {
                 self.shift.tl0_pic_idx = last.tl0_pic_idx.wrapping_add(1).wrapping_sub(tl0);
             }
         }
         self.shift.encoding = packet.encoding;
+        self.shift.limits = self.layers.limits();
         self.map.restart(packet.index, self.shift);
-        self.current = Some(packet.encoding);
+    }
+
+    /// Closes the numbers over a packet. A receiver of VP8 takes a picture id that never comes for a loss,
+    /// so those are closed, too; other codecs say by themselves what a picture needs.
+    fn skip(&mut self, packet: &Incoming<'_>) {
+        self.shift.limits = self.layers.limits();
+        let timestamp = packet.header.timestamp;
+        if packet.codec == Codec::Vp8 && !self.has_skipped(timestamp) {
+            self.skipped[self.skips % SKIPPED] = timestamp;
+            self.skips += 1;
+            self.shift.picture_id = self.shift.picture_id.wrapping_sub(1);
+        }
+        self.map.skip(packet.index, self.shift);
+    }
+
+    fn has_skipped(&self, timestamp: u32) -> bool {
+        self.skipped[..self.skips.min(SKIPPED)].contains(&timestamp)
+    }
+
+    /// Whether a late packet is of a layer that was left out at its place. A VP8 picture of which nothing was
+    /// seen in time has kept its picture id: it goes out whole.
+    fn is_left_out(&self, packet: &Incoming<'_>, shift: &Shift) -> bool {
+        let above = !shift.limits.hold(packet.picture.spatial, packet.picture.temporal);
+        above && (packet.codec != Codec::Vp8 || self.has_skipped(packet.header.timestamp))
     }
 
     /// The timestamp shift that lets an encoding follow another: by the publisher's sender reports where
@@ -224,6 +306,16 @@ impl Consumer {
         last.timestamp.wrapping_add((passed as u32).max(1)).wrapping_sub(theirs)
     }
 
+    /// What the consumer gets of a producer that now sends up to `active` within the encoding; `None`
+    /// while it gets nothing.
+    pub fn gets(&self, producer: &Producer, active: Layers) -> Option<Layers> {
+        let current = self.layers.current()?;
+        Some(Layers {
+            spatial: if producer.is_simulcast() { current.spatial } else { current.spatial.min(active.spatial) },
+            temporal: current.temporal.min(active.temporal.max(producer.highest().temporal)),
+        })
+    }
+
     /// Whether frames depend on each other, so that a start needs a key frame.
     pub fn needs_key_frame(producer: &Producer) -> bool {
         producer.codecs.iter().any(|c| has_key_frames(c.codec))
@@ -234,33 +326,23 @@ impl Consumer {
     /// # Errors
     ///
     /// [`Drop::IndexReused`]; `out` has grown all the same and must be cut back.
-    #[expect(clippy::too_many_arguments, reason = "one place, on the packet path")]
     pub fn seal(
         &mut self,
         packet: &Incoming<'_>,
-        out_index: u64,
-        shift: Shift,
+        Place { out_index, shift, fill }: Place,
         stamps: Stamps,
         outbound: &mut Outbound,
         out: &mut Vec<u8>,
         now: Instant,
     ) -> Result<(), Drop> {
         let start = out.len();
-        let rewrite = Rewrite {
-            ids: &self.ids,
-            mid: &self.mid,
+        let to = Destination {
             payload_type: packet.router_payload_type,
             ssrc: self.ssrc,
             sequence: out_index as u16,
-            timestamp: packet.header.timestamp.wrapping_add(shift.timestamp),
-            transport_cc: stamps.transport_cc,
-            abs_send_time: stamps.abs_send_time,
             rtx: None,
         };
-        let header = rewrite.write(out, &packet.header, &packet.values, packet.payload);
-        if packet.vp8.is_some() {
-            renumber_vp8(&mut out[start + header..], shift.picture_id, shift.tl0_pic_idx);
-        }
+        let header = self.write(packet, &to, &shift, fill, stamps, out);
         out.resize(out.len() + outbound.rtp_overhead(), 0);
         outbound.seal_rtp(&mut self.used, &mut out[start..], header, self.ssrc, out_index)?;
         if let Some(verbatim) = &mut self.verbatim {
@@ -269,17 +351,60 @@ impl Consumer {
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
         if out_index + 1 == self.map.next_out() {
-            let vp8 = packet.vp8.as_ref();
-            let id = vp8.and_then(|d| d.picture_id).unwrap_or_default();
-            let tl0 = vp8.and_then(|d| d.tl0_pic_idx).unwrap_or_default();
+            let numbers = &packet.picture.numbers;
             self.last = Some(Sent {
-                timestamp: rewrite.timestamp,
+                timestamp: packet.header.timestamp.wrapping_add(shift.timestamp),
                 at: now,
-                picture_id: id.wrapping_add(shift.picture_id),
-                tl0_pic_idx: tl0.wrapping_add(shift.tl0_pic_idx),
+                picture_id: numbers.picture_id.unwrap_or_default().wrapping_add(shift.picture_id),
+                tl0_pic_idx: numbers.tl0_pic_idx.unwrap_or_default().wrapping_add(shift.tl0_pic_idx),
             });
         }
         Ok(())
+    }
+
+    /// Appends the packet in the subscriber's numbers, in the clear; returns the length of its header.
+    fn write(
+        &self,
+        packet: &Incoming<'_>,
+        to: &Destination,
+        shift: &Shift,
+        fill: bool,
+        stamps: Stamps,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let start = out.len();
+        let mut header = packet.header;
+        // The end of the highest layer that is let through is the end of the picture.
+        header.marker |= packet.picture.ends && packet.picture.spatial == shift.limits.spatial;
+        let mut payload = packet.payload;
+        if fill {
+            (header.padding, header.marker, payload) = (true, false, &FILL);
+        }
+        let mut buffer;
+        let descriptor = if packet.codec == Codec::Av1 && !fill {
+            buffer = [0; Rewrite::MAX_DESCRIPTOR];
+            descriptor(packet, shift, &mut buffer)
+        } else {
+            None
+        };
+        let rewrite = Rewrite {
+            ids: &self.ids,
+            mid: &self.mid,
+            payload_type: to.payload_type,
+            ssrc: to.ssrc,
+            sequence: to.sequence,
+            timestamp: header.timestamp.wrapping_add(shift.timestamp),
+            transport_cc: stamps.transport_cc,
+            abs_send_time: stamps.abs_send_time,
+            rtx: to.rtx,
+            descriptor,
+        };
+        let header = rewrite.write(out, &header, &packet.values, payload);
+        if !fill {
+            let payload = &mut out[start + header + if to.rtx.is_some() { 2 } else { 0 }..];
+            packet.picture.numbers.shift(payload, shift);
+        }
+        header
     }
 
     /// Where the packet that was sent as `sequence` came from.
@@ -310,24 +435,29 @@ impl Consumer {
         let start = out.len();
         let index = self.rtx_next;
         self.rtx_next += 1;
-        let rewrite = Rewrite {
-            ids: &self.ids,
-            mid: &self.mid,
-            payload_type,
-            ssrc,
-            sequence: index as u16,
-            timestamp: packet.header.timestamp.wrapping_add(shift.timestamp),
-            transport_cc: stamps.transport_cc,
-            abs_send_time: stamps.abs_send_time,
-            rtx: Some(Rtx { original }),
-        };
-        let header = rewrite.write(out, &packet.header, &packet.values, packet.payload);
-        if packet.vp8.is_some() {
-            renumber_vp8(&mut out[start + header + 2..], shift.picture_id, shift.tl0_pic_idx);
-        }
+        let to = Destination { payload_type, ssrc, sequence: index as u16, rtx: Some(Rtx { original }) };
+        let fill = self.is_left_out(packet, &shift);
+        let header = self.write(packet, &to, &shift, fill, stamps, out);
         out.resize(out.len() + outbound.rtp_overhead(), 0);
         outbound.seal_rtp(&mut self.rtx_used, &mut out[start..], header, ssrc, index)
     }
+}
+
+/// The dependency descriptor in the subscriber's frame numbers.
+fn descriptor<'a>(packet: &Incoming<'_>, shift: &Shift, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    let original = packet.values.get(ExtensionKind::DependencyDescriptor)?;
+    let copy = buffer.get_mut(..original.len())?;
+    copy.copy_from_slice(original);
+    renumber_frame(copy, shift.picture_id);
+    Some(copy)
+}
+
+/// The numbers that a packet goes out under.
+struct Destination {
+    payload_type: u8,
+    ssrc: u32,
+    sequence: u16,
+    rtx: Option<Rtx>,
 }
 
 /// The RTP time of stream `old` at the moment that is `rtp` for stream `new`.

@@ -5,7 +5,7 @@ use crate::core::command::{ExtensionKind, HeaderExtension};
 const ONE_BYTE: u16 = 0xbede;
 /// The low four bits are "appbits", ours to ignore.
 const TWO_BYTE: u16 = 0x1000;
-const KINDS: usize = 8;
+const KINDS: usize = 10;
 
 /// Where the extension block of a packet is, and how to read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,7 +151,7 @@ impl<'a> Writer<'a> {
         let body = self.out.len() - self.start - 4;
         let words = body.div_ceil(4);
         self.out.resize(self.start + 4 + words * 4, 0);
-        // Eight kinds of at most 255 bytes: far below 2^16 words.
+        // Ten kinds of at most 255 bytes: far below 2^16 words.
         self.out[self.start + 2..self.start + 4].copy_from_slice(&(words as u16).to_be_bytes());
     }
 }

@@ -18,6 +18,9 @@ pub(crate) struct Rewrite<'a> {
     pub abs_send_time: u32,
     /// For a retransmission: what goes in front of the payload.
     pub rtx: Option<Rtx>,
+    /// The dependency descriptor, if the packet is to have one; no longer than
+    /// [`Rewrite::MAX_DESCRIPTOR`].
+    pub descriptor: Option<&'a [u8]>,
 }
 
 /// RFC 4588 §4.
@@ -28,12 +31,19 @@ pub(crate) struct Rtx {
 }
 
 impl Rewrite<'_> {
+    /// What the two-byte form can hold (RFC 8285 §4.3).
+    pub const MAX_DESCRIPTOR: usize = 255;
+
     /// Appends header and payload to `out`; returns the length of the header. CSRCs and extensions that
     /// the subscriber has not negotiated are left out; padding stays part of the payload.
     pub fn write(&self, out: &mut Vec<u8>, header: &Header, values: &Values<'_>, payload: &[u8]) -> usize {
         let start = out.len();
         let one_byte = self.ids.iter().all(|e| {
-            let len = if e.kind == ExtensionKind::Mid { self.mid.len() } else { 1 };
+            let len = match e.kind {
+                ExtensionKind::Mid => self.mid.len(),
+                ExtensionKind::DependencyDescriptor => self.descriptor.map_or(1, <[u8]>::len),
+                _ => 1,
+            };
             fits_one_byte(e.id, len)
         });
         out.extend_from_slice(&[
@@ -61,9 +71,14 @@ impl Rewrite<'_> {
                 }
                 // The layers of the publisher are not the subscriber's business.
                 ExtensionKind::Rid | ExtensionKind::RepairedRid => continue,
+                ExtensionKind::DependencyDescriptor => match self.descriptor {
+                    Some(descriptor) => descriptor,
+                    None => continue,
+                },
                 kind @ (ExtensionKind::AudioLevel
                 | ExtensionKind::VideoOrientation
-                | ExtensionKind::TransmissionOffset) => match values.get(kind) {
+                | ExtensionKind::TransmissionOffset
+                | ExtensionKind::PlayoutDelay) => match values.get(kind) {
                     Some(value) => value,
                     None => continue,
                 },

@@ -18,6 +18,7 @@ fn rewrite<'a>(ids: &'a Ids, mid: &'a [u8]) -> Rewrite<'a> {
         transport_cc: 0xabcd,
         abs_send_time: 0x0001_0203,
         rtx: None,
+        descriptor: None,
     }
 }
 

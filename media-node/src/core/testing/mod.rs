@@ -1,12 +1,15 @@
 //! Whole calls in virtual time: clients made of the `rtc` building blocks, a lossy network, one clock.
 
+pub(crate) mod bits;
 mod client;
+mod layered;
 mod network;
 mod receiver;
 mod track;
 mod world;
 
 pub(crate) use client::{Client, ClientOptions};
+pub(crate) use layered::{Decoded, decode};
 pub(crate) use network::Direction;
 pub(crate) use track::{Outgoing, TrackKind};
 pub(crate) use world::World;

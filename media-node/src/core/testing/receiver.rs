@@ -1,6 +1,6 @@
 //! What a subscriber receives, checks and asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use rtc::rtcp::reception_report::ReceptionReport;
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers};
 
+use super::layered::Part;
 use super::track::bytes;
 use crate::core::command::ExtensionKind;
 use crate::core::rtp::{Header, Ids, Values, unwrap_rtx};
@@ -25,6 +26,9 @@ pub(crate) struct Received {
     pub mid: Option<String>,
     pub key_frame: bool,
     pub picture_id: u16,
+    pub part: Option<Part>,
+    /// Frame number of the dependency descriptor.
+    pub frame_number: Option<u16>,
     pub repaired: bool,
     pub at: Instant,
 }
@@ -33,6 +37,8 @@ pub(crate) struct Received {
 #[derive(Default)]
 pub(crate) struct Incoming {
     pub packets: BTreeMap<u64, Received>,
+    /// Packets of padding.
+    pub fills: BTreeSet<u64>,
     highest: Option<u64>,
     pub missing: BTreeMap<u64, (u32, Instant)>,
     pub report: Option<SenderReport>,
@@ -84,17 +90,29 @@ impl Receiver {
         let payload = &packet[header.payload_offset..];
         let video = header.payload_type == 101;
         let at = if video { 7 } else { 0 };
-        if payload.len() < at + 8 {
+        let fill = header.payload_len(&packet) == Some(0);
+        if payload.len() < at + 8 && !fill {
             return;
         }
+        let layered = Part::read(payload);
+        let picture_id_at = layered.as_ref().map_or(2, |(_, part)| if part.descriptor.len() == 7 { 2 } else { 1 });
         let received = Received {
-            counter: u64::from_be_bytes(payload[at..at + 8].try_into().unwrap()),
+            counter: match &layered {
+                Some((counter, _)) => *counter,
+                None if fill => u64::MAX,
+                None => u64::from_be_bytes(payload[at..at + 8].try_into().unwrap()),
+            },
             timestamp: header.timestamp,
             payload_type: header.payload_type,
             marker: header.marker,
             mid: values.text(ExtensionKind::Mid).map(str::to_owned),
-            key_frame: video && payload[0] & 0x10 != 0 && payload[6] & 1 == 0,
-            picture_id: if video { u16::from_be_bytes([payload[2] & 0x7f, payload[3]]) } else { 0 },
+            key_frame: video && !fill && payload[0] & 0x10 != 0 && payload[6] & 1 == 0,
+            picture_id: match payload.get(picture_id_at..picture_id_at + 2) {
+                Some(&[high, low]) if video && !fill => u16::from_be_bytes([high & 0x7f, low]),
+                _ => 0,
+            },
+            part: layered.map(|(_, part)| part),
+            frame_number: values.get(ExtensionKind::DependencyDescriptor).map(|d| u16::from_be_bytes([d[1], d[2]])),
             repaired,
             at: now,
         };
@@ -112,6 +130,10 @@ impl Receiver {
         }
         stream.highest = Some(stream.highest.map_or(index, |h| h.max(index)));
         stream.missing.remove(&index);
+        if fill {
+            stream.fills.insert(index);
+            return;
+        }
         if let Some(before) = stream.packets.get(&index) {
             assert_eq!(before.counter, received.counter, "two packets under one sequence number");
             self.duplicates += 1;

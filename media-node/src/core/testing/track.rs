@@ -10,10 +10,11 @@ use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use rtc::shared::marshal::{Marshal, MarshalSize};
 
+use super::layered::Encoder;
 use crate::core::command::{
-    Codec, ExtensionKind, HeaderExtension, MediaKind, ProducerCodec, ProducerEncoding, ProducerSpec,
+    Codec, ExtensionKind, HeaderExtension, MediaKind, ProducerCodec, ProducerEncoding, ProducerSpec, ScalabilityMode,
 };
-use crate::core::rtp::Header;
+use crate::core::rtp::{Header, Ids, Values};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TrackKind {
@@ -22,10 +23,16 @@ pub(crate) enum TrackKind {
     Vp8 {
         packets: usize,
     },
+    /// A codec with layers, a frame of each in this many packets and one more for each spatial layer.
+    Layered {
+        codec: Codec,
+        mode: ScalabilityMode,
+        packets: u8,
+    },
 }
 
 const SIZE: usize = 1100;
-pub(crate) const PUBLISHER_IDS: [(ExtensionKind, u8); 7] = [
+pub(crate) const PUBLISHER_IDS: [(ExtensionKind, u8); 8] = [
     (ExtensionKind::Mid, 4),
     (ExtensionKind::AbsSendTime, 2),
     (ExtensionKind::TransportCc, 3),
@@ -33,6 +40,7 @@ pub(crate) const PUBLISHER_IDS: [(ExtensionKind, u8); 7] = [
     (ExtensionKind::Rid, 10),
     (ExtensionKind::RepairedRid, 11),
     (ExtensionKind::VideoOrientation, 13),
+    (ExtensionKind::DependencyDescriptor, 12),
 ];
 
 pub(crate) fn extensions(ids: &[(ExtensionKind, u8)]) -> Vec<HeaderExtension> {
@@ -56,7 +64,7 @@ pub(crate) struct Outgoing {
     next: Instant,
     start: Instant,
     counter: u64,
-    key_frame: bool,
+    pub key_frame: bool,
     picture_id: u16,
     tl0: u8,
     history: VecDeque<Vec<u8>>,
@@ -64,6 +72,9 @@ pub(crate) struct Outgoing {
     pub key_frame_requests: u32,
     pub nacked: u32,
     pub produced: u64,
+    encoder: Option<Encoder>,
+    /// The highest spatial layer that is sent; those above are left out as encoders do when short of bits.
+    pub max_spatial: u8,
 }
 
 impl Outgoing {
@@ -73,7 +84,7 @@ impl Outgoing {
             mid,
             rid: None,
             ssrc,
-            rtx_ssrc: matches!(kind, TrackKind::Vp8 { .. }).then_some(ssrc + 1),
+            rtx_ssrc: (kind != TrackKind::Opus).then_some(ssrc + 1),
             signalled: true,
             sequence: 1000,
             timestamp: 5000,
@@ -91,6 +102,11 @@ impl Outgoing {
             key_frame_requests: 0,
             nacked: 0,
             produced: 0,
+            encoder: match kind {
+                TrackKind::Layered { mode, .. } => Some(Encoder::new(mode, u64::from(ssrc) << 32)),
+                _ => None,
+            },
+            max_spatial: u8::MAX,
         }
     }
 
@@ -107,7 +123,11 @@ impl Outgoing {
             codecs: vec![ProducerCodec {
                 payload_type: if opus { 111 } else { 96 },
                 router_payload_type: if opus { 100 } else { 101 },
-                codec: if opus { Codec::Opus } else { Codec::Vp8 },
+                codec: match first.kind {
+                    TrackKind::Opus => Codec::Opus,
+                    TrackKind::Vp8 { .. } => Codec::Vp8,
+                    TrackKind::Layered { codec, .. } => codec,
+                },
                 clock_rate: first.clock_rate(),
                 rtx_payload_type: (!opus).then_some(97),
                 nack: true,
@@ -118,6 +138,7 @@ impl Outgoing {
                 .map(|t| ProducerEncoding {
                     ssrc: t.signalled.then_some(t.ssrc),
                     rtx_ssrc: t.rtx_ssrc.filter(|_| t.signalled),
+                    scalability: t.encoder.as_ref().map_or_else(Default::default, |e| e.mode),
                     rid: t.rid.map(str::to_owned),
                 })
                 .collect(),
@@ -140,6 +161,21 @@ impl Outgoing {
         transport_cc: u16,
         rtx: bool,
     ) -> Vec<u8> {
+        self.packet_with(ssrc, payload_type, sequence, marker, transport_cc, rtx, None)
+    }
+
+    /// With a dependency descriptor: in the two-byte form, as Chromium writes long ones.
+    #[expect(clippy::too_many_arguments, reason = "the fields of a header")]
+    fn packet_with(
+        &self,
+        ssrc: u32,
+        payload_type: u8,
+        sequence: u16,
+        marker: bool,
+        transport_cc: u16,
+        rtx: bool,
+        dependency: Option<&[u8]>,
+    ) -> Vec<u8> {
         let mut packet = vec![0x90, (u8::from(marker) << 7) | payload_type];
         packet.extend_from_slice(&sequence.to_be_bytes());
         packet.extend_from_slice(&self.timestamp.to_be_bytes());
@@ -156,8 +192,23 @@ impl Outgoing {
             block.push((id << 4) | (rid.len() as u8 - 1));
             block.extend_from_slice(rid.as_bytes());
         }
+        let mut profile = [0xbe, 0xde];
+        if let Some(dependency) = dependency {
+            let mut long = Vec::new();
+            let mut rest = &block[..];
+            while let [first, tail @ ..] = rest {
+                let len = usize::from(first & 0x0f) + 1;
+                long.extend_from_slice(&[first >> 4, len as u8]);
+                long.extend_from_slice(&tail[..len]);
+                rest = &tail[len..];
+            }
+            long.extend_from_slice(&[12, dependency.len() as u8]);
+            long.extend_from_slice(dependency);
+            (block, profile) = (long, [0x10, 0x00]);
+        }
         block.resize(block.len().div_ceil(4) * 4, 0);
-        packet.extend_from_slice(&[0xbe, 0xde, 0, (block.len() / 4) as u8]);
+        packet.extend_from_slice(&profile);
+        packet.extend_from_slice(&[0, (block.len() / 4) as u8]);
         packet.extend_from_slice(&block);
         packet
     }
@@ -167,6 +218,10 @@ impl Outgoing {
             let (packets, interval, ticks) = match self.kind {
                 TrackKind::Opus => (1, Duration::from_millis(20), 960),
                 TrackKind::Vp8 { packets } => (packets, Duration::from_micros(33_333), 3000),
+                TrackKind::Layered { codec, mode, packets } => {
+                    self.encode(codec, mode, packets, transport_cc, out);
+                    (0, Duration::from_micros(33_333), 3000)
+                }
             };
             let key = std::mem::take(&mut self.key_frame);
             for i in 0..packets {
@@ -197,8 +252,51 @@ impl Outgoing {
             }
             self.timestamp = self.timestamp.wrapping_add(ticks);
             self.picture_id = (self.picture_id + 1) & 0x7fff;
-            self.tl0 = self.tl0.wrapping_add(1);
+            if self.encoder.is_none() {
+                self.tl0 = self.tl0.wrapping_add(1);
+            }
             self.next += interval;
+        }
+    }
+
+    /// One picture in layers.
+    fn encode(
+        &mut self,
+        codec: Codec,
+        mode: ScalabilityMode,
+        packets: u8,
+        transport_cc: &mut u16,
+        out: &mut Vec<Vec<u8>>,
+    ) {
+        let key = std::mem::take(&mut self.key_frame);
+        let Some(encoder) = &mut self.encoder else { return };
+        let mut frames = encoder.picture(key);
+        frames.retain(|frame| frame.spatial <= self.max_spatial);
+        if frames[0].temporal == 0 {
+            self.tl0 = self.tl0.wrapping_add(1);
+        }
+        let highest = frames.len() - 1;
+        for (layer, frame) in frames.iter().enumerate() {
+            let parts = packets + layer as u8;
+            for part in 0..parts {
+                let (first, last) = (part == 0, part + 1 == parts);
+                let dependency = (codec == Codec::Av1).then(|| frame.dependency(mode, first, last));
+                let marker = last && layer == highest;
+                let mut packet =
+                    self.packet_with(self.ssrc, 96, self.sequence, marker, *transport_cc, false, dependency.as_deref());
+                *transport_cc = transport_cc.wrapping_add(1);
+                packet.extend(frame.descriptor(codec, self.picture_id, self.tl0, first, last));
+                packet.extend(frame.body(self.counter, part, parts));
+                packet.resize(packet.len().max(if last { SIZE - 300 } else { SIZE - 100 }), 0xbb);
+                self.counter += 1;
+                self.produced += 1;
+                self.sequence = self.sequence.wrapping_add(1);
+                self.history.push_back(packet.clone());
+                if self.history.len() > 600 {
+                    self.history.pop_front();
+                }
+                out.push(packet);
+            }
         }
     }
 
@@ -255,7 +353,11 @@ impl Outgoing {
             };
             let header = Header::parse(&original).unwrap();
             let timestamp = std::mem::replace(&mut self.timestamp, header.timestamp);
-            let mut rtx = self.packet(rtx_ssrc, 97, self.rtx_sequence, header.marker, *transport_cc, true);
+            let ids = Ids::new(&extensions(&PUBLISHER_IDS));
+            let values = Values::read(&original, &header.extensions, &ids);
+            let dependency = values.get(ExtensionKind::DependencyDescriptor);
+            let (sequence_number, marker) = (self.rtx_sequence, header.marker);
+            let mut rtx = self.packet_with(rtx_ssrc, 97, sequence_number, marker, *transport_cc, true, dependency);
             self.timestamp = timestamp;
             *transport_cc = transport_cc.wrapping_add(1);
             self.rtx_sequence = self.rtx_sequence.wrapping_add(1);

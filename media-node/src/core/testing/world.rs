@@ -16,11 +16,12 @@ use crate::core::{Config, Core, Identity, Stats};
 
 pub(crate) const SERVER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
-pub(crate) const SUBSCRIBER_IDS: [(ExtensionKind, u8); 4] = [
+pub(crate) const SUBSCRIBER_IDS: [(ExtensionKind, u8); 5] = [
     (ExtensionKind::Mid, 1),
     (ExtensionKind::AbsSendTime, 4),
     (ExtensionKind::TransportCc, 5),
     (ExtensionKind::AudioLevel, 10),
+    (ExtensionKind::DependencyDescriptor, 8),
 ];
 
 /// Sees every datagram that the server sends.

@@ -15,9 +15,9 @@ fn layers(world: &World) -> Vec<Outgoing> {
         .collect()
 }
 
-fn encodings(world: &World) -> Vec<usize> {
+fn encodings(world: &World) -> Vec<u8> {
     let of = |e: &Event| match e {
-        Event::EncodingChanged { encoding, .. } => Some(*encoding),
+        Event::LayersChanged { layers, .. } => Some(layers.spatial),
         _ => None,
     };
     world.events.iter().filter_map(of).collect()
@@ -40,10 +40,10 @@ fn simulcast_streams_are_learned_from_mid_and_rid_and_the_best_is_forwarded() {
     assert_eq!(encodings(&world).last(), Some(&2));
     assert!(world.stats().counter(Counter::Recovered) > 0, "repaired-rid was learned, too");
 
-    world.handle(Command::SelectEncoding { consumer, encoding: 0 });
+    world.handle(Command::PreferLayers { consumer, layers: Layers::LOWEST });
     world.run_for(Duration::from_secs(2));
     assert_eq!(encodings(&world).last(), Some(&0));
-    world.handle(Command::SelectEncoding { consumer, encoding: 9 });
+    world.handle(Command::PreferLayers { consumer, layers: Layers::ALL });
     world.run_for(Duration::from_secs(2));
     assert_eq!(encodings(&world).last(), Some(&2));
 
