@@ -11,9 +11,9 @@ use kube::{ResourceExt, runtime::watcher};
 const OUTAGE: Duration = Duration::from_secs(60);
 /// No picture for this long would be a call that was interrupted, also on a busy machine.
 const LONGEST_GAP_MS: f64 = 2000.0;
-/// Until a room is ready afterwards. Most of it is kube-proxy's: pods reach the API server through it, and it takes its
-/// time to notice that there is one again.
-const BACK: Duration = Duration::from_secs(45);
+/// Until a room is ready afterwards. Most of it is kube-proxy's: pods reach the API server through it, and while there is none
+/// it waits up to 30 s, and as long again by jitter (client-go's reflector), before it looks once more.
+const BACK: Duration = Duration::from_secs(75);
 /// A lease and what comes on top of it: whoever was to be declared lost would be by then.
 const AFTERMATH: Duration = Duration::from_secs(15);
 
