@@ -1,7 +1,7 @@
 //! Decides from flags and environment what this process is, and refuses in one line what cannot be.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::PathBuf,
     time::Duration,
 };
@@ -85,9 +85,13 @@ pub struct Config {
     /// Address of probes and metrics.
     #[arg(long, env = "CALLPLANE_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
     pub admin_listen: SocketAddr,
-    /// UDP address of the first media worker; worker `i` takes the `i`th port after it.
+    /// Address of the first media worker, for UDP and TCP; worker `i` takes the `i`th port after it. With
+    /// an IPv6 address to announce, 0.0.0.0 means both families.
     #[arg(long, env = "CALLPLANE_RTC_LISTEN", default_value = "0.0.0.0:40000")]
     pub rtc_listen: SocketAddr,
+    /// Whether clients may connect by TCP where UDP does not reach.
+    #[arg(long, env = "CALLPLANE_ICE_TCP", default_value_t = true, action = clap::ArgAction::Set)]
+    pub ice_tcp: bool,
     /// Address that clients reach the media workers at, most preferred first. With a port it is worker
     /// 0's, and worker `i` has the `i`th after it; the same address again is worker 1's, and so on.
     #[arg(long, env = "CALLPLANE_ANNOUNCE", value_name = "IP[:PORT]", value_delimiter = ',')]
@@ -132,8 +136,9 @@ pub struct Config {
     #[arg(long, env = "CALLPLANE_LOG_FORMAT", default_value = "json")]
     pub log_format: LogFormat,
     /// What is logged, such as `info` or `callplane_media_node=debug`. By default without the DTLS
-    /// library's warnings about each browser's newer extensions.
-    #[arg(long, env = "CALLPLANE_LOG", default_value = "info,rtc_dtls=error")]
+    /// library's warnings about each browser's newer extensions, and without what the SCTP library says of each
+    /// packet that it does not like.
+    #[arg(long, env = "CALLPLANE_LOG", default_value = "info,rtc_dtls=error,rtc_sctp=off")]
     pub log: String,
 }
 
@@ -193,6 +198,17 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    /// What the first media worker binds.
+    pub fn rtc_socket(&self) -> SocketAddr {
+        let announces_v6 = self.announce.iter().any(|announce| announce.ip.is_ipv6());
+        match self.rtc_listen.ip() {
+            ip if ip == Ipv4Addr::UNSPECIFIED && announces_v6 => {
+                SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), self.rtc_listen.port())
+            }
+            _ => self.rtc_listen,
+        }
     }
 
     /// Media workers to start.
@@ -309,6 +325,16 @@ mod tests {
             [["192.0.2.7:31000"], ["192.0.2.7:31555"], ["192.0.2.7:31556"]]
         );
         assert_eq!(candidates(&["--rtc-listen", "127.0.0.1:0"], &[5]), [["127.0.0.1:5"]]);
+    }
+
+    #[test]
+    fn both_families_are_bound_where_both_are_announced() {
+        let bound = |arguments: &[&str]| config(arguments).rtc_socket().to_string();
+        assert_eq!(bound(&[]), "0.0.0.0:40000");
+        assert_eq!(bound(&["--announce", "192.0.2.7"]), "0.0.0.0:40000");
+        assert_eq!(bound(&["--announce", "192.0.2.7,2001:db8::7"]), "[::]:40000");
+        assert_eq!(bound(&["--announce", "2001:db8::7", "--rtc-listen", "10.0.0.1:5000"]), "10.0.0.1:5000");
+        assert!(config(&[]).ice_tcp && !config(&["--ice-tcp=false"]).ice_tcp);
     }
 
     #[test]

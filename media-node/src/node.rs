@@ -225,7 +225,7 @@ async fn kubernetes(
 }
 
 fn media_config(config: &Config) -> net::Config {
-    net::Config { listen: config.rtc_listen, workers: config.workers, ..net::Config::default() }
+    net::Config { listen: config.rtc_socket(), tcp: config.ice_tcp, workers: config.workers, ..net::Config::default() }
 }
 
 fn endpoints(config: &Config, media: &MediaHandle) -> Result<Endpoints, Error> {
@@ -243,6 +243,7 @@ fn candidates(config: &Config, media: &MediaHandle) -> Result<Vec<Vec<SocketAddr
 /// The rooms, and between them and the media loops a task each way.
 fn rooms(config: &Config, media: &MediaHandle) -> Result<(Directory, JoinHandle<()>), Error> {
     let settings = Settings {
+        ice_tcp: config.ice_tcp,
         standalone: config.standalone,
         grace: config.participant_grace,
         candidates: candidates(config, media)?,

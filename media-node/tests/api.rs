@@ -380,3 +380,58 @@ async fn a_room_that_is_released_ends_for_its_participants() {
     let path = format!("/transports/{send}/restart-ice");
     refused(server.post("ann", &path, json!({})).await, StatusCode::NOT_FOUND, "room-not-found");
 }
+
+#[tokio::test]
+async fn data_channels_are_published_seen_consumed_and_closed() {
+    let server = Server::with_room().await;
+    let wanted = json!({"direction": "send", "numSctpStreams": {"OS": 1024, "MIS": 1024}});
+    let (status, created) = server.post("ann", "/transports", wanted).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let sctp = json!({"port": 5000, "OS": 1024, "MIS": 1024, "maxMessageSize": 262_144});
+    assert_eq!(created["sctpParameters"], sctp);
+    let send = created["id"].as_str().unwrap().to_owned();
+    let (_, created) = server.post("bob", "/transports", json!({"direction": "recv", "enableSctp": true})).await;
+    assert_eq!(created["sctpParameters"], sctp);
+    let recv = created["id"].as_str().unwrap().to_owned();
+    for without in [
+        json!({"direction": "recv"}),
+        json!({"direction": "recv", "enableSctp": false, "numSctpStreams": {"OS": 1, "MIS": 1}}),
+    ] {
+        let (_, created) = server.post("bob", "/transports", without).await;
+        assert!(created.get("sctpParameters").is_none(), "{created}");
+    }
+    let none = json!({"direction": "recv", "numSctpStreams": {"OS": 0, "MIS": 1}});
+    refused(server.post("bob", "/transports", none).await, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
+
+    let produce = json!({
+        "sctpStreamParameters": {"streamId": 3, "ordered": false, "maxRetransmits": 0}, "label": "chat", "appData": {"a": 1},
+    });
+    let path = format!("/transports/{send}/produce-data");
+    let (status, produced) = server.post("ann", &path, produce.clone()).await;
+    assert_eq!(status, StatusCode::CREATED, "{produced}");
+    let problem = refused(server.post("ann", &path, produce).await, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
+    assert_eq!(problem["field"], "sctpStreamParameters.streamId");
+    refused(server.post("ann", &path, json!({"label": "x"})).await, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
+
+    let (_, room) = server.get("cat").await;
+    let expected = json!([{
+        "id": produced["id"], "participantId": "ann", "label": "chat", "protocol": "", "appData": {"a": 1},
+        "sctpStreamParameters": {"streamId": 3, "ordered": false, "maxRetransmits": 0},
+    }]);
+    assert_eq!(room["dataProducers"], expected);
+
+    let consume = json!({"transportId": recv, "dataProducerId": produced["id"]});
+    let (status, consumed) = server.post("bob", "/consume-data", consume.clone()).await;
+    assert_eq!(status, StatusCode::CREATED, "{consumed}");
+    assert_eq!(consumed["sctpStreamParameters"], json!({"streamId": 0, "ordered": false, "maxRetransmits": 0}));
+    assert_eq!((&consumed["dataProducerId"], &consumed["label"]), (&produced["id"], &json!("chat")));
+
+    let consumer = format!("/data-consumers/{}", consumed["id"].as_str().unwrap());
+    let producer = format!("/data-producers/{}", produced["id"].as_str().unwrap());
+    refused(server.delete("ann", &consumer).await, StatusCode::NOT_FOUND, "data-consumer-not-found");
+    assert_eq!(server.delete("bob", &consumer).await.0, StatusCode::NO_CONTENT);
+    refused(server.delete("bob", &producer).await, StatusCode::FORBIDDEN, "not-permitted");
+    assert_eq!(server.delete("ann", &producer).await.0, StatusCode::NO_CONTENT);
+    refused(server.delete("ann", &producer).await, StatusCode::NOT_FOUND, "data-producer-not-found");
+    refused(server.post("bob", "/consume-data", consume).await, StatusCode::NOT_FOUND, "data-producer-not-found");
+}

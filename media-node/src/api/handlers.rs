@@ -12,13 +12,13 @@ use serde_json::Value;
 
 use super::{Api, Problem, body::Body, caller::Caller};
 use crate::{
-    ortc::{DtlsParameters, IceParameters, Kind, RtpCapabilities, RtpParameters},
+    ortc::{DtlsParameters, IceParameters, Kind, NumSctpStreams, RtpCapabilities, RtpParameters, SctpParameters},
     rooms::{
         Access, Assignment, Consumed, ConsumerView, Direction, Intent, Refusal, Role, RoomView, TransportView, Turn,
     },
 };
 
-type Shared = State<Arc<Api>>;
+pub(super) type Shared = State<Arc<Api>>;
 
 /// `{}`: done.
 #[derive(Serialize)]
@@ -27,7 +27,7 @@ pub(super) struct Done {}
 /// The id of something new.
 #[derive(Serialize)]
 pub(super) struct Created {
-    id: String,
+    pub(super) id: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -45,7 +45,7 @@ const MAX_MAX_PARTICIPANTS: usize = 1000;
 
 impl Api {
     /// Admits, does, and flattens the ways to fail.
-    async fn act<T: Send + 'static>(
+    pub(super) async fn act<T: Send + 'static>(
         &self,
         caller: Caller,
         intent: Intent,
@@ -85,8 +85,11 @@ pub(super) async fn describe(State(api): Shared, caller: Caller) -> Result<Json<
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct NewTransport {
     direction: Direction,
+    enable_sctp: Option<bool>,
+    num_sctp_streams: Option<NumSctpStreams>,
 }
 
 pub(super) async fn create_transport(
@@ -94,8 +97,21 @@ pub(super) async fn create_transport(
     caller: Caller,
     Body(new): Body<NewTransport>,
 ) -> Result<(StatusCode, Json<TransportView>), Problem> {
-    let created =
-        api.act(caller, Intent::Join, move |turn, access| turn.create_transport(access, new.direction)).await?;
+    let wanted = match new.enable_sctp {
+        Some(true) => Some(new.num_sctp_streams.unwrap_or_default()),
+        Some(false) => None,
+        None => new.num_sctp_streams,
+    };
+    let create = move |turn: &mut Turn<'_>, access: &Access| {
+        // Refused before there is anything to take back.
+        wanted.map(SctpParameters::answer).transpose()?;
+        let mut created = turn.create_transport(access, new.direction)?;
+        if let Some(wanted) = wanted {
+            created.sctp_parameters = Some(turn.enable_sctp(access, &created.id, wanted)?);
+        }
+        Ok(created)
+    };
+    let created = api.act(caller, Intent::Join, create).await?;
     Ok((StatusCode::CREATED, Json(created)))
 }
 
@@ -164,7 +180,7 @@ pub(super) async fn produce(
     Ok((StatusCode::CREATED, Json(Created { id })))
 }
 
-fn empty_object() -> Value {
+pub(super) fn empty_object() -> Value {
     Value::Object(serde_json::Map::new())
 }
 

@@ -6,6 +6,7 @@
 mod admin;
 mod body;
 mod caller;
+mod data;
 mod events;
 mod handlers;
 mod limits;
@@ -67,6 +68,10 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/producers/{producer}", delete(handlers::close_producer))
         .route("/producers/{producer}/pause", post(handlers::pause_producer))
         .route("/producers/{producer}/resume", post(handlers::resume_producer))
+        .route("/transports/{transport}/produce-data", post(data::produce_data))
+        .route("/data-producers/{producer}", delete(data::close_data_producer))
+        .route("/consume-data", post(data::consume_data))
+        .route("/data-consumers/{consumer}", delete(data::close_data_consumer))
         .route("/consume", post(handlers::consume))
         .route("/consumers/{consumer}", delete(handlers::close_consumer))
         .route("/consumers/{consumer}/pause", post(handlers::pause_consumer))

@@ -125,6 +125,8 @@ impl From<Refusal> for Problem {
             Refusal::NotFound("transport") => problem(StatusCode::NOT_FOUND, "transport-not-found"),
             Refusal::NotFound("producer") => problem(StatusCode::NOT_FOUND, "producer-not-found"),
             Refusal::NotFound("consumer") => problem(StatusCode::NOT_FOUND, "consumer-not-found"),
+            Refusal::NotFound("data producer") => problem(StatusCode::NOT_FOUND, "data-producer-not-found"),
+            Refusal::NotFound("data consumer") => problem(StatusCode::NOT_FOUND, "data-consumer-not-found"),
             Refusal::NotFound(_) => problem(StatusCode::NOT_FOUND, "not-found"),
             Refusal::NotInRoom => problem(StatusCode::CONFLICT, "not-in-room"),
             Refusal::TooMany { .. } => problem(StatusCode::CONFLICT, "too-many"),

@@ -24,6 +24,34 @@ pub struct ProducerId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConsumerId(pub u64);
 
+/// One published data channel. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DataProducerId(pub u64);
+
+/// One subscription to a data channel. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DataConsumerId(pub u64);
+
+/// How often, or for how long, a message is sent again (RFC 8831 §6.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reliability {
+    /// Until it has arrived.
+    Reliable,
+    /// At most this often after the first time.
+    Retransmits(u32),
+    /// For this many milliseconds after it was forwarded.
+    Lifetime(u32),
+}
+
+/// How messages are delivered on a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Delivery {
+    /// In the order sent.
+    pub ordered: bool,
+    /// What is done about loss.
+    pub reliability: Reliability,
+}
+
 /// Kind of a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaKind {
@@ -279,6 +307,45 @@ pub enum Command {
         /// For whom.
         consumer: ConsumerId,
     },
+    /// Lets the client of a transport speak SCTP.
+    EnableSctp {
+        /// Which.
+        transport: TransportId,
+    },
+    /// Publishes what comes on a stream.
+    ProduceData {
+        /// New id.
+        data_producer: DataProducerId,
+        /// Transport that receives it.
+        transport: TransportId,
+        /// SCTP stream, 0 to 1023; one data producer each.
+        stream: u16,
+        /// Whether its messages come in order.
+        ordered: bool,
+    },
+    /// Ends a published data channel; its data consumers end too.
+    CloseDataProducer {
+        /// Which.
+        data_producer: DataProducerId,
+    },
+    /// Subscribes to a data channel.
+    ConsumeData {
+        /// New id.
+        data_consumer: DataConsumerId,
+        /// Transport that sends it.
+        transport: TransportId,
+        /// What is forwarded.
+        data_producer: DataProducerId,
+        /// SCTP stream, 0 to 1023; one data consumer each.
+        stream: u16,
+        /// How.
+        delivery: Delivery,
+    },
+    /// Ends a subscription to a data channel.
+    CloseDataConsumer {
+        /// Which.
+        data_consumer: DataConsumerId,
+    },
 }
 
 /// Where a transport stands, as mediasoup names it.
@@ -318,6 +385,20 @@ pub enum Event {
         transport: TransportId,
         /// Up to these.
         layers: Layers,
+    },
+    /// The client did not take the messages of a reliable data consumer, which was ended: see
+    /// `docs/api.md` for the bounds.
+    DataConsumerOverflow {
+        /// Its transport.
+        transport: TransportId,
+        /// Which.
+        data_consumer: DataConsumerId,
+    },
+    /// The client ended its SCTP association, or broke the rules of SCTP. It may begin a new one; data
+    /// producers and data consumers of the transport are still there.
+    SctpClosed {
+        /// Which.
+        transport: TransportId,
     },
     /// The loudest producer of a room changed (from RFC 6464 audio levels).
     ActiveSpeaker {

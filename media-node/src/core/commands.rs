@@ -35,6 +35,15 @@ impl Core {
             Command::RequestKeyFrame { consumer } => {
                 self.consumer_keys.get(&consumer).copied().map(|key| self.want_key_frame(key, now))
             }
+            Command::EnableSctp { transport } => self.enable_sctp(transport),
+            Command::ProduceData { data_producer, transport, stream, ordered } => {
+                self.produce_data(data_producer, transport, stream, ordered)
+            }
+            Command::CloseDataProducer { data_producer } => self.close_data_producer(data_producer, now),
+            Command::ConsumeData { data_consumer, transport, data_producer, stream, delivery } => {
+                self.consume_data(data_consumer, transport, data_producer, stream, delivery)
+            }
+            Command::CloseDataConsumer { data_consumer } => self.close_data_consumer(data_consumer, now),
         };
         if done.is_none() {
             self.stats.count(Counter::CommandsRefused);
@@ -42,6 +51,7 @@ impl Core {
         self.stats.set(Gauge::Transports, self.transports.len());
         self.stats.set(Gauge::Producers, self.producers.len());
         self.stats.set(Gauge::Consumers, self.consumers.len());
+        self.set_data_gauges();
         self.stats.set(Gauge::Rooms, self.rooms.len());
         self.stats.set(Gauge::Tuples, self.tuples.len());
     }
@@ -111,6 +121,7 @@ impl Core {
         for producer in producers {
             self.remove_producer(producer, now);
         }
+        self.remove_data(key, now);
         if let Some(transport) = self.transports.get_mut(key) {
             transport.dtls.close(now);
         }

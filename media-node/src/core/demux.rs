@@ -2,7 +2,7 @@
 
 /// Protocols that share a transport's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub(crate) enum Content {
     Stun,
     Dtls,
     Rtp,
@@ -10,14 +10,14 @@ pub(crate) enum Protocol {
 }
 
 /// `None` for anything else (ZRTP, TURN channels, QUIC, noise).
-pub(crate) fn classify(datagram: &[u8]) -> Option<Protocol> {
+pub(crate) fn classify(datagram: &[u8]) -> Option<Content> {
     match *datagram.first()? {
-        0..=3 => Some(Protocol::Stun),
-        20..=63 => Some(Protocol::Dtls),
+        0..=3 => Some(Content::Stun),
+        20..=63 => Some(Content::Dtls),
         // RTCP packet types 192-223 cannot be RTP: payload types 64-95 are not used with rtcp-mux.
         128..=191 => match *datagram.get(1)? {
-            192..=223 => Some(Protocol::Rtcp),
-            _ => Some(Protocol::Rtp),
+            192..=223 => Some(Content::Rtcp),
+            _ => Some(Content::Rtp),
         },
         _ => None,
     }
@@ -30,14 +30,14 @@ mod tests {
     #[test]
     fn first_bytes_follow_rfc_7983() {
         for (bytes, expected) in [
-            (&[0x00u8, 0x01][..], Some(Protocol::Stun)),
-            (&[0x01, 0x01], Some(Protocol::Stun)),
-            (&[22, 0xfe], Some(Protocol::Dtls)),
-            (&[0x80, 96], Some(Protocol::Rtp)),
-            (&[0x80, 96 | 0x80], Some(Protocol::Rtp)),
-            (&[0x80, 111], Some(Protocol::Rtp)),
-            (&[0x80, 200], Some(Protocol::Rtcp)),
-            (&[0x81, 205], Some(Protocol::Rtcp)),
+            (&[0x00u8, 0x01][..], Some(Content::Stun)),
+            (&[0x01, 0x01], Some(Content::Stun)),
+            (&[22, 0xfe], Some(Content::Dtls)),
+            (&[0x80, 96], Some(Content::Rtp)),
+            (&[0x80, 96 | 0x80], Some(Content::Rtp)),
+            (&[0x80, 111], Some(Content::Rtp)),
+            (&[0x80, 200], Some(Content::Rtcp)),
+            (&[0x81, 205], Some(Content::Rtcp)),
             (&[0x40, 0], None),
             (&[16], None),
             (&[0x80], None),

@@ -26,9 +26,20 @@ const MAX_STUN: usize = 1280;
 /// Transactions remembered with the tuple that they came from: about a minute's worth.
 const MAX_TRANSACTIONS: usize = 32;
 
+/// How datagrams travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Each by itself.
+    #[default]
+    Udp,
+    /// Framed, on a connection that the client has opened (RFC 6544, RFC 4571).
+    Tcp,
+}
+
 /// Both ends of a path. The local port is the event loop's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tuple {
+    pub protocol: Protocol,
     pub local: IpAddr,
     pub remote: SocketAddr,
 }

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! receive ─ demux ─┬ stun ─ ice        who may send, where to answer
-//!                  ├ dtls ─ srtp keys
+//!                  ├ dtls ─ srtp keys, sctp ── data consumers
 //!                  ├ rtp ── producer ── consumers ── batches ─ poll_transmit
 //!                  └ rtcp ─ nack, pli, reports
 //! ```
@@ -24,6 +24,7 @@ mod batch;
 pub(crate) mod codec;
 mod commands;
 mod consumer;
+mod data;
 mod demux;
 mod dtls;
 mod feedback;
@@ -38,6 +39,7 @@ mod random;
 mod receive;
 mod reports;
 pub(crate) mod rtp;
+mod sctp;
 pub(crate) mod sequence;
 mod slab;
 mod speaker;
@@ -59,13 +61,16 @@ use std::time::Instant;
 
 pub use config::Config;
 pub use consumer::Feedback;
+pub use ice::Protocol;
 pub use identity::{Identity, IdentityError};
 pub use outbox::Transmit;
 pub use query::{ConsumerStats, ProducerStats, StreamStats, TransportStats};
+pub use sctp::limits as data_limits;
 pub use stats::{Counter, Drop, Fate, Gauge, Stats};
 
 use command::{ConsumerId, Event, ProducerId, RoomId, TransportId, TransportState};
 use consumer::Consumer;
+use data::Data;
 use ice::Tuple;
 use outbox::Outbox;
 use producer::Producer;
@@ -86,6 +91,7 @@ pub struct Core {
     transports: Slab<Transport>,
     producers: Slab<Producer>,
     consumers: Slab<Consumer>,
+    data: Data,
     transport_keys: Map<TransportId, Key>,
     producer_keys: Map<ProducerId, Key>,
     consumer_keys: Map<ConsumerId, Key>,
@@ -119,6 +125,7 @@ impl Core {
             transports: Slab::default(),
             producers: Slab::default(),
             consumers: Slab::default(),
+            data: Data::new(hash),
             transport_keys: Map::with_hasher(hash),
             producer_keys: Map::with_hasher(hash),
             consumer_keys: Map::with_hasher(hash),
@@ -178,6 +185,7 @@ impl Core {
         let key_frames = due(&mut deadlines.key_frames);
         let outcome = transport.dtls.handle_timeout(now);
         self.after_dtls(key, outcome, now);
+        self.wake_sctp(key, now);
         if consent {
             self.check_consent(key, now);
         }

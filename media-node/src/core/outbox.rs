@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::batch::Batch;
-use super::ice::Tuple;
+use super::ice::{Protocol, Tuple};
 use super::slab::Key;
 use super::stats::{Counter, Drop};
 use super::{Core, transport::Transport};
@@ -18,6 +18,8 @@ const MAX_POOL: usize = 64;
 /// One or more datagrams of one size (the last may be shorter) to one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transmit<'a> {
+    /// How to send it.
+    pub protocol: Protocol,
     /// Our address to send from: the one the client has checked.
     pub local: IpAddr,
     /// The client.
@@ -84,6 +86,7 @@ impl Core {
             self.stats.count(Counter::Transmits);
             self.stats.add(Counter::BytesOut, payload.len() as u64);
             return Some(Transmit {
+                protocol: tuple.protocol,
                 local: tuple.local,
                 remote: tuple.remote,
                 payload,
@@ -116,6 +119,7 @@ impl Core {
         self.stats.add(Counter::BytesOut, (run.end - run.start) as u64);
         let transport = self.transports.get(key).expect("found it in the loop above");
         Some(Transmit {
+            protocol: tuple.protocol,
             local: tuple.local,
             remote: tuple.remote,
             payload: transport.batch.bytes(run),

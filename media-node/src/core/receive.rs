@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::command::TransportState;
-use super::demux::{Protocol, classify};
+use super::demux::{Content, classify};
 use super::dtls::Outcome;
-use super::ice::{Check, Tuple};
+use super::ice::{Check, Protocol, Tuple};
 use super::srtp::Srtp;
 use super::stats::{Counter, Drop, Fate, Gauge};
 use super::transport::arm;
@@ -18,9 +18,21 @@ const MAX_DATAGRAM: usize = 2048;
 impl Core {
     /// A datagram arrived at our address `local` from `remote`. It is decrypted in place.
     pub fn receive(&mut self, now: Instant, local: IpAddr, remote: SocketAddr, datagram: &mut [u8]) -> Fate {
+        self.receive_by(Protocol::Udp, now, local, remote, datagram)
+    }
+
+    /// As [`Core::receive`], by either protocol. On a connection the datagram is without its frame.
+    pub fn receive_by(
+        &mut self,
+        protocol: Protocol,
+        now: Instant,
+        local: IpAddr,
+        remote: SocketAddr,
+        datagram: &mut [u8],
+    ) -> Fate {
         self.stats.count(Counter::PacketsIn);
         self.stats.add(Counter::BytesIn, datagram.len() as u64);
-        let tuple = Tuple { local, remote };
+        let tuple = Tuple { protocol, local, remote };
         let fate = self.dispatch(tuple, datagram, now);
         match fate {
             Ok(fate) => fate,
@@ -39,17 +51,33 @@ impl Core {
         if tuple.remote.port() == 0 || tuple.remote.ip().is_unspecified() || tuple.remote.ip().is_multicast() {
             return Err(Drop::BadSource);
         }
-        let protocol = classify(datagram).ok_or(Drop::UnknownProtocol)?;
-        if protocol == Protocol::Stun {
+        let content = classify(datagram).ok_or(Drop::UnknownProtocol)?;
+        if content == Content::Stun {
             return self.on_stun(tuple, datagram, now);
         }
         let key = *self.tuples.get(&tuple).ok_or(Drop::UnknownTuple)?;
-        match protocol {
-            Protocol::Stun => unreachable!("handled above"),
-            Protocol::Dtls => self.on_dtls(key, datagram, now),
-            Protocol::Rtp => self.on_rtp(key, datagram, now),
-            Protocol::Rtcp => self.on_rtcp(key, datagram, now),
+        match content {
+            Content::Stun => unreachable!("handled above"),
+            Content::Dtls => self.on_dtls(key, datagram, now),
+            Content::Rtp => self.on_rtp(key, datagram, now),
+            Content::Rtcp => self.on_rtcp(key, datagram, now),
         }
+    }
+
+    /// Whether a client has validated this path.
+    pub fn is_valid(&self, protocol: Protocol, local: IpAddr, remote: SocketAddr) -> bool {
+        self.tuples.contains_key(&Tuple { protocol, local, remote })
+    }
+
+    /// A connection has ended: its path is none any more. Another that the client has validated takes its
+    /// place; where there is none the client may come back until consent expires.
+    pub fn disconnected(&mut self, local: IpAddr, remote: SocketAddr) {
+        let tuple = Tuple { protocol: Protocol::Tcp, local, remote };
+        let Some(key) = self.tuples.remove(&tuple) else { return };
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.ice.forget(tuple);
+        }
+        self.stats.set(Gauge::Tuples, self.tuples.len());
     }
 
     fn on_stun(&mut self, tuple: Tuple, datagram: &[u8], now: Instant) -> Result<Fate, Drop> {
@@ -124,8 +152,9 @@ impl Core {
             }
         };
         self.after_dtls(key, outcome, now);
+        let fate = self.on_data(key, now);
         self.reschedule(key);
-        Ok(Fate::Consumed)
+        fate
     }
 
     /// Sends what DTLS wants sent and acts on its news.

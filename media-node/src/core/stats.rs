@@ -53,8 +53,26 @@ named! {
         PlainAlert = "plain_alert",
         /// DTLS for a transport that has failed or was closed.
         DtlsClosed = "dtls_closed",
-        /// DTLS application data: no data channels are offered.
+        /// DTLS application data on a transport without data channels.
         DtlsData = "dtls_data",
+        /// Not a well-formed SCTP packet of the association.
+        MalformedSctp = "malformed_sctp",
+        /// An INIT of an association that is there, or anything else without one.
+        SctpUnexpected = "sctp_unexpected",
+        /// SCTP chunks that no client needs to send, or far out of sequence.
+        SctpRefused = "sctp_refused",
+        /// Pieces of messages, or unanswered requests, beyond any bound: the association was ended.
+        SctpOverflow = "sctp_overflow",
+        /// A data message above 256 KiB.
+        DataTooLarge = "data_too_large",
+        /// A data message that is neither text nor binary.
+        DataUnknownKind = "data_unknown_kind",
+        /// A data message on a stream that no data producer is bound to.
+        DataUnknownStream = "data_unknown_stream",
+        /// A data message for a client without an SCTP association.
+        DataNotConnected = "data_not_connected",
+        /// A data message for a client that does not take them as fast as they come.
+        DataQueueFull = "data_queue_full",
         /// RTP or RTCP before the DTLS handshake has finished.
         NoKeys = "no_keys",
         /// Not a well-formed RTP packet.
@@ -163,6 +181,12 @@ named! {
         LayerSwitches = "layer_switches",
         /// Packets of padding in place of late ones of layers that the consumer does not get.
         Filled = "filled",
+        /// Data messages received from publishers.
+        DataMessagesIn = "data_messages_in",
+        /// Data messages queued for subscribers.
+        DataMessagesOut = "data_messages_out",
+        /// SCTP associations that were established and ended before their transports.
+        SctpLost = "sctp_lost",
         /// Orders that could not be carried out (unknown names, an SSRC used twice).
         CommandsRefused = "commands_refused",
     }
@@ -179,6 +203,10 @@ named! {
         Producers = "producers",
         /// Consumers.
         Consumers = "consumers",
+        /// Published data channels.
+        DataProducers = "data_producers",
+        /// Subscriptions to data channels.
+        DataConsumers = "data_consumers",
         /// Rooms with a transport.
         Rooms = "rooms",
         /// Validated tuples.

@@ -11,10 +11,12 @@ use super::testing::*;
 use super::*;
 
 mod calls;
+mod data;
 mod handshake;
 mod hostile;
 mod layers;
 mod loss;
+mod moves;
 mod path;
 mod streams;
 

@@ -7,6 +7,7 @@ use super::command::{DtlsRole, Fingerprint, IceCredentials, RoomId, TransportId,
 use super::dtls::Dtls;
 use super::ice::Ice;
 use super::random::{Map, SeededHash};
+use super::sctp::Sctp;
 use super::slab::Key;
 use super::srtp::{IndexWindow, Srtp};
 use super::twcc::Arrivals;
@@ -66,6 +67,10 @@ pub(crate) struct Transport {
     pub used_ssrcs: std::collections::BTreeSet<u32>,
     pub producers: Vec<Key>,
     pub consumers: Vec<Key>,
+    /// Where data channels are enabled.
+    pub sctp: Option<Box<Sctp>>,
+    pub data_producers: Vec<Key>,
+    pub data_consumers: Vec<Key>,
     /// Sender of our RTCP that belongs to no media stream.
     pub ssrc: u32,
     pub arrivals: Arrivals,
@@ -104,6 +109,9 @@ impl Transport {
             used_ssrcs: std::collections::BTreeSet::from([ssrc]),
             producers: Vec::new(),
             consumers: Vec::new(),
+            sctp: None,
+            data_producers: Vec::new(),
+            data_consumers: Vec::new(),
             ssrc,
             arrivals: Arrivals::new(epoch),
             transport_cc: 0,
@@ -130,7 +138,8 @@ impl Transport {
         if self.is_over() {
             return None;
         }
-        self.deadlines.earliest().into_iter().chain(self.dtls.timeout()).min()
+        let sctp = self.sctp.as_ref().and_then(|sctp| sctp.timeout());
+        self.deadlines.earliest().into_iter().chain(self.dtls.timeout()).chain(sctp).min()
     }
 
     /// Binds an SSRC, going on where a closed producer of the same SSRC left off. Returns whether it was free.

@@ -1,12 +1,14 @@
 //! Sockets, event loops and the clock: gives the packet core what it must not have itself.
 //!
-//! Each worker is a thread with one UDP socket and one [`Core`](crate::core::Core); a room lives on one
+//! Each worker is a thread with one UDP socket, a TCP listener on the same port, and one [`Core`](crate::core::Core); a room lives on one
 //! worker. A worker sleeps until there is a datagram, an order, or something to send; an idle one is
 //! never woken.
 
+mod framing;
 mod handle;
 mod shared;
 mod socket;
+mod tcp;
 mod worker;
 
 #[cfg(test)]
@@ -16,6 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -26,6 +29,7 @@ pub use handle::{Closed, MediaHandle};
 
 use shared::{Directory, Shared};
 use socket::Socket;
+use tcp::Listener;
 use worker::Worker;
 
 /// Index of a worker, from zero.
@@ -34,12 +38,19 @@ pub type WorkerId = usize;
 /// Orders and questions that wait for one worker. When full, [`MediaHandle::send`] waits.
 const ORDERS: usize = 1024;
 
+/// Ports of the system's choice that are tried for UDP and TCP together.
+const MAX_PORTS_TRIED: usize = 32;
+
 /// Where and how to run.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Address and port of the first worker's socket; worker `i` takes the `i`th port after it. Port zero
     /// lets the system choose each.
     pub listen: SocketAddr,
+    /// Whether clients may connect by TCP, to the same ports.
+    pub tcp: bool,
+    /// How long a connection has to bring a valid connectivity check.
+    pub tcp_validate_within: Duration,
     /// Number of workers; zero means one per available core.
     pub workers: usize,
     /// Kernel buffer in each direction, in bytes, as far as the system allows.
@@ -52,6 +63,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 40_000)),
+            tcp: true,
+            tcp_validate_within: Duration::from_secs(10),
             workers: 0,
             socket_buffer: 4 << 20,
             core: core::Config::default(),
@@ -74,8 +87,10 @@ pub enum StartError {
         workers: usize,
     },
     /// A socket could not be made.
-    #[error("UDP socket {address}: {error}")]
+    #[error("{protocol} socket {address}: {error}")]
     Socket {
+        /// `UDP` or `TCP`.
+        protocol: &'static str,
         /// What was to be bound.
         address: SocketAddr,
         /// Why it was not.
@@ -107,18 +122,15 @@ pub fn start(config: Config) -> Result<(MediaHandle, JoinHandle<Result<(), Worke
     let mut seats = Vec::with_capacity(workers);
     for id in 0..workers {
         let address = address(&config, id, workers)?;
-        let socket =
-            Socket::bind(address, config.socket_buffer).map_err(|error| StartError::Socket { address, error })?;
-        let bound = socket.local_addr().map_err(|error| StartError::Socket { address, error })?;
-        seats.push((socket, bound));
+        seats.push(bind(address, &config)?);
     }
     let mut links = Vec::with_capacity(workers);
     let mut ends = Vec::with_capacity(workers);
-    for (id, (socket, bound)) in seats.into_iter().enumerate() {
+    for (id, (sockets, bound)) in seats.into_iter().enumerate() {
         let (orders, inbox) = mpsc::channel(ORDERS);
         let (alive, ended) = oneshot::channel::<()>();
         let shared = Arc::new(Shared::default());
-        let worker = Worker::new(id, socket, inbox, shared.clone(), directory.clone(), &config, identity.clone());
+        let worker = Worker::new(id, sockets, inbox, shared.clone(), directory.clone(), &config, identity.clone());
         std::thread::Builder::new()
             .name(format!("media-{id}"))
             .spawn(move || {
@@ -149,6 +161,27 @@ pub fn start(config: Config) -> Result<(MediaHandle, JoinHandle<Result<(), Worke
         Ok(())
     });
     Ok((handle, watch))
+}
+
+type Sockets = (Socket, Option<Listener>);
+
+/// Both sockets of a worker, on one port.
+fn bind(address: SocketAddr, config: &Config) -> Result<(Sockets, SocketAddr), StartError> {
+    let mut attempts = 0;
+    loop {
+        let failed = |protocol, error| StartError::Socket { protocol, address, error };
+        let socket = Socket::bind(address, config.socket_buffer).map_err(|error| failed("UDP", error))?;
+        let bound = socket.local_addr().map_err(|error| failed("UDP", error))?;
+        if !config.tcp {
+            return Ok(((socket, None), bound));
+        }
+        match Listener::bind(bound, config.tcp_validate_within) {
+            Ok(listener) => return Ok(((socket, Some(listener)), bound)),
+            // The system chose a port that is free for one protocol only.
+            Err(_) if address.port() == 0 && attempts < MAX_PORTS_TRIED => attempts += 1,
+            Err(error) => return Err(StartError::Socket { protocol: "TCP", address: bound, error }),
+        }
+    }
 }
 
 fn address(config: &Config, id: WorkerId, workers: usize) -> Result<SocketAddr, StartError> {

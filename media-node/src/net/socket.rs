@@ -28,6 +28,16 @@ impl Patience {
     }
 }
 
+/// A socket for this address that does not block; on the unspecified IPv6 address it serves IPv4 too.
+pub(super) fn new(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if let IpAddr::V6(ip) = address.ip() {
+        socket.set_only_v6(ip != Ipv6Addr::UNSPECIFIED)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
 /// A bound socket that no runtime watches yet.
 pub(super) struct Socket {
     socket: UdpSocket,
@@ -35,14 +45,10 @@ pub(super) struct Socket {
 
 impl Socket {
     pub fn bind(address: SocketAddr, buffer: usize) -> io::Result<Self> {
-        let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        if let IpAddr::V6(ip) = address.ip() {
-            socket.set_only_v6(ip != Ipv6Addr::UNSPECIFIED)?;
-        }
+        let socket = new(address, Type::DGRAM, Protocol::UDP)?;
         // Less than wanted is not worth failing for: the system's limit is the administrator's word.
         let _ = socket.set_recv_buffer_size(buffer);
         let _ = socket.set_send_buffer_size(buffer);
-        socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         Ok(Self { socket: socket.into() })
     }

@@ -1,5 +1,8 @@
 //! Real sockets on the loopback interface.
 
+mod rooms;
+mod tcp;
+
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -25,19 +28,45 @@ struct Peer {
     server: SocketAddr,
 }
 
+/// A client at this address with a transport of its own, which may connect.
+async fn announced(media: &MediaHandle, worker: WorkerId, id: u64, address: SocketAddr) -> Client {
+    let credentials = IceCredentials { ufrag: format!("u{id}"), password: "a password of 22 characters".into() };
+    let mut client = Client::new(address, credentials.clone(), ClientOptions::default(), clock());
+    client.expect_server(media.fingerprint());
+    let transport = TransportId(id);
+    let order = Command::CreateTransport { transport, room: RoomId(7 + worker as u64), ice: credentials };
+    media.send(worker, order).await.unwrap();
+    let order = Command::ConnectTransport { transport, role: client.role(), fingerprints: client.fingerprints() };
+    media.send(worker, order).await.unwrap();
+    client
+}
+
+fn consumer_spec() -> ConsumerSpec {
+    ConsumerSpec {
+        mid: "0".into(),
+        payload_types: vec![101],
+        clock_rate: 90_000,
+        ssrc: 9000,
+        rtx: None,
+        nack: true,
+        header_extensions: vec![HeaderExtension { kind: ExtensionKind::Mid, id: 1 }],
+        cname: "x".into(),
+        paused: false,
+    }
+}
+
 impl Peer {
     async fn new(media: &MediaHandle, worker: WorkerId, id: u64) -> Self {
         let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let credentials = IceCredentials { ufrag: format!("u{id}"), password: "a password of 22 characters".into() };
-        let options = ClientOptions::default();
-        let mut client = Client::new(socket.local_addr().unwrap(), credentials.clone(), options, clock());
-        client.expect_server(media.fingerprint());
-        let transport = TransportId(id);
-        let order = Command::CreateTransport { transport, room: RoomId(7), ice: credentials };
-        media.send(worker, order).await.unwrap();
-        let order = Command::ConnectTransport { transport, role: client.role(), fingerprints: client.fingerprints() };
-        media.send(worker, order).await.unwrap();
+        let client = announced(media, worker, id, socket.local_addr().unwrap()).await;
         let server = SocketAddr::from(([127, 0, 0, 1], media.local_port(worker)));
+        Self { client, socket, server }
+    }
+
+    /// From the same address to worker 0's.
+    async fn at(media: &MediaHandle, server: SocketAddr, id: u64) -> Self {
+        let socket = tokio::net::UdpSocket::bind(SocketAddr::new(server.ip(), 0)).await.unwrap();
+        let client = announced(media, 0, id, socket.local_addr().unwrap()).await;
         Self { client, socket, server }
     }
 
@@ -77,17 +106,7 @@ async fn a_call_over_real_sockets() {
     let spec = Outgoing::spec(&[&track]);
     media.send(worker, Command::Produce { producer: ProducerId(1), transport: TransportId(1), spec }).await.unwrap();
     publisher.client.tracks.push(track);
-    let spec = ConsumerSpec {
-        mid: "0".into(),
-        payload_types: vec![101],
-        clock_rate: 90_000,
-        ssrc: 9000,
-        rtx: None,
-        nack: true,
-        header_extensions: vec![HeaderExtension { kind: ExtensionKind::Mid, id: 1 }],
-        cname: "x".into(),
-        paused: false,
-    };
+    let spec = consumer_spec();
     let order = Command::Consume { consumer: ConsumerId(1), transport: TransportId(2), producer: ProducerId(1), spec };
     media.send(worker, order).await.unwrap();
     while subscriber.client.receiver.count(9000) < 160 {

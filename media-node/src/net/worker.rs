@@ -9,9 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::shared::{Directory, Shared};
 use super::socket::{Patience, Port, Socket};
+use super::tcp::{Connections, Incoming, Listener};
 use super::{Config, WorkerId};
 use crate::core::command::{Command, ConsumerId, Event, ProducerId, TransportId};
-use crate::core::{ConsumerStats, Core, Gauge, Identity, ProducerStats, TransportStats};
+use crate::core::{ConsumerStats, Core, Gauge, Identity, ProducerStats, Protocol, TransportStats};
 
 /// Orders carried out before datagrams get a turn.
 const ORDERS_PER_TURN: usize = 64;
@@ -38,6 +39,7 @@ pub(super) enum Order {
 pub(super) struct Worker {
     id: WorkerId,
     socket: Socket,
+    listener: Option<Listener>,
     inbox: mpsc::Receiver<Order>,
     shared: Arc<Shared>,
     directory: Arc<Directory>,
@@ -57,7 +59,7 @@ fn seed() -> u64 {
 impl Worker {
     pub fn new(
         id: WorkerId,
-        socket: Socket,
+        (socket, listener): (Socket, Option<Listener>),
         inbox: mpsc::Receiver<Order>,
         shared: Arc<Shared>,
         directory: Arc<Directory>,
@@ -65,7 +67,7 @@ impl Worker {
         identity: Identity,
     ) -> Self {
         let core = Core::new(config.core.clone(), identity, seed(), clock());
-        Self { id, socket, inbox, shared, directory, core }
+        Self { id, socket, listener, inbox, shared, directory, core }
     }
 
     /// Runs until all handles are gone.
@@ -78,19 +80,27 @@ impl Worker {
             }
         };
         runtime.block_on(async move {
-            let Self { id, socket, inbox, shared, directory, core } = self;
-            match socket.watch() {
-                Ok(port) => {
+            let Self { id, socket, listener, inbox, shared, directory, core } = self;
+            let watched = socket.watch().and_then(|port| Ok((port, listener.map(Listener::watch).transpose()?)));
+            match watched {
+                Ok((port, connections)) => {
                     let now = clock();
                     let lag = Lag { worst: Duration::ZERO, since: now };
                     let published = now;
-                    Loop { id, port, inbox, shared, directory, core, backlog: VecDeque::new(), lag, published }
-                        .run()
-                        .await;
+                    let backlog = VecDeque::new();
+                    Loop { id, port, connections, inbox, shared, directory, core, backlog, lag, published }.run().await;
                 }
                 Err(error) => tracing::error!(worker = id, %error, "the media socket cannot be used"),
             }
         });
+    }
+}
+
+/// News of connections, if there can be any.
+async fn news_of(connections: &mut Option<Connections>) -> Option<Incoming> {
+    match connections {
+        Some(connections) => connections.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -102,6 +112,7 @@ struct Lag {
 struct Loop {
     id: WorkerId,
     port: Port,
+    connections: Option<Connections>,
     inbox: mpsc::Receiver<Order>,
     shared: Arc<Shared>,
     directory: Arc<Directory>,
@@ -121,7 +132,7 @@ impl Loop {
                     None => std::future::pending().await,
                 }
             };
-            let mut order = None;
+            let (mut order, mut news) = (None, None);
             tokio::select! {
                 biased;
                 received = self.inbox.recv() => match received {
@@ -133,18 +144,23 @@ impl Loop {
                     tracing::error!(worker = self.id, %error, "the media socket has failed");
                     return;
                 },
+                incoming = news_of(&mut self.connections) => news = incoming,
             }
             let now = clock();
             self.note_lag(due, now);
             self.carry_out(order, now);
             self.receive(now).await;
+            if let Some(connections) = &mut self.connections {
+                connections.turn(news, &mut self.core, now);
+            }
             self.finish_turn().await;
         }
     }
 
     fn due(&self) -> Option<Instant> {
         let retry = (!self.backlog.is_empty()).then(|| clock() + RETRY);
-        self.core.poll_timeout().into_iter().chain(retry).min()
+        let sweep = self.connections.as_ref().and_then(Connections::due);
+        self.core.poll_timeout().into_iter().chain(retry).chain(sweep).min()
     }
 
     fn note_lag(&mut self, due: Option<Instant>, now: Instant) {
@@ -215,7 +231,11 @@ impl Loop {
         let now = clock();
         let (mut failed, mut patience) = (0, Patience::default());
         while let Some(transmit) = self.core.poll_transmit(now) {
-            failed += self.port.send(&transmit, &mut patience).await;
+            failed += match (transmit.protocol, &self.connections) {
+                (Protocol::Udp, _) => self.port.send(&transmit, &mut patience).await,
+                (Protocol::Tcp, Some(connections)) => connections.send(&transmit),
+                (Protocol::Tcp, None) => transmit.packets,
+            };
         }
         if failed > 0 {
             self.core.transmit_failed(failed);

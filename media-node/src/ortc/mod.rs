@@ -10,6 +10,7 @@ mod consume;
 mod parameters;
 mod produce;
 mod profile;
+mod sctp;
 mod transport;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use parameters::{
     RtpEncodingParameters, RtpHeaderExtension, RtpHeaderExtensionParameters, RtpParameters, Rtx,
 };
 pub use produce::{StreamType, consumable, producer_spec};
+pub use sctp::{NumSctpStreams, SctpParameters, SctpStreamParameters};
 pub use transport::{DtlsFingerprint, DtlsParameters, DtlsRoleName, IceCandidate, IceParameters, client_dtls};
 
 /// Why parameters are refused. `field` is a path into the JSON that was sent.

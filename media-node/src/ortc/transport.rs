@@ -11,6 +11,9 @@ use crate::core::command::{DtlsRole, Fingerprint, IceCredentials};
 /// comes before TCP.
 const HOST_PRIORITY: u32 = 1_076_302_079;
 
+/// How many addresses are preferred by UDP before the first by TCP, as in mediasoup.
+const TCP_BEHIND: usize = 100;
+
 /// Most fingerprints that a client may state.
 const MAX_FINGERPRINTS: usize = 8;
 
@@ -34,6 +37,7 @@ impl From<&IceCredentials> for IceParameters {
 
 /// An address under which the server is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct IceCandidate {
     /// Equal for candidates of one kind.
     pub foundation: String,
@@ -43,12 +47,15 @@ pub struct IceCandidate {
     pub ip: String,
     /// Address.
     pub address: String,
-    /// Always `udp`.
+    /// `udp` or `tcp`.
     pub protocol: String,
     /// Port.
     pub port: u16,
     /// Always `host`.
     pub r#type: String,
+    /// `passive` for TCP: the client connects (RFC 6544).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_type: Option<String>,
 }
 
 impl IceCandidate {
@@ -63,6 +70,17 @@ impl IceCandidate {
             protocol: "udp".into(),
             port: address.port(),
             r#type: "host".into(),
+            tcp_type: None,
+        }
+    }
+
+    /// The same address by TCP, preferred less than any by UDP.
+    pub fn host_tcp(address: SocketAddr, index: usize) -> Self {
+        Self {
+            foundation: "tcpcandidate".into(),
+            protocol: "tcp".into(),
+            tcp_type: Some("passive".into()),
+            ..Self::host(address, index + TCP_BEHIND)
         }
     }
 }

@@ -37,8 +37,13 @@ async fn node(drain_timeout: Duration) -> Node {
     let (news, events) = mpsc::channel(64);
     let media = Media { orders, events, next_worker: Box::new(|| 0) };
     let fingerprint = Fingerprint { algorithm: "sha-256".into(), digest: vec![0; 32] };
-    let settings =
-        rooms::Settings { standalone: false, grace: Duration::from_secs(15), candidates: vec![vec![]], fingerprint };
+    let settings = rooms::Settings {
+        standalone: false,
+        ice_tcp: false,
+        grace: Duration::from_secs(15),
+        candidates: vec![vec![]],
+        fingerprint,
+    };
     let (directory, _) = Directory::start(settings, StdRng::seed_from_u64(1), media);
     let skipped = Arc::new(Mutex::new(Duration::ZERO));
     let hands = skipped.clone();

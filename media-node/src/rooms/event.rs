@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::core::command::Layers;
 
-use super::view::{ParticipantView, ProducerView, RoomView};
+use super::view::{DataProducerView, ParticipantView, ProducerView, RoomView};
 
 /// Why a room ended here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -19,6 +19,20 @@ pub enum Reason {
     Moved,
     /// Somebody proved a later epoch than the one served here.
     Superseded,
+}
+
+/// Why a subscription to a data channel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataConsumerEnd {
+    /// The data channel has ended.
+    #[serde(rename = "producer-closed")]
+    Producer,
+    /// It is reliable, and its client did not take the messages as fast as they came.
+    Overflow,
+    /// The client's SCTP association has ended.
+    #[serde(rename = "sctp-closed")]
+    Sctp,
 }
 
 /// A message on the event socket: `{"type": …, "data": …}`.
@@ -71,6 +85,24 @@ pub enum RoomEvent {
         /// Up to these.
         #[serde(flatten)]
         layers: Layers,
+    },
+    /// Somebody else publishes a data channel.
+    NewDataProducer(DataProducerView),
+    /// A data channel of somebody else has ended.
+    DataProducerClosed {
+        /// The data channel.
+        data_producer_id: String,
+        /// Whose it was.
+        participant_id: String,
+    },
+    /// One of the receiver's subscriptions to a data channel has ended.
+    DataConsumerClosed {
+        /// The subscription.
+        data_consumer_id: String,
+        /// The data channel.
+        data_producer_id: String,
+        /// Why.
+        reason: DataConsumerEnd,
     },
     /// Somebody else speaks now (nobody if both are absent).
     ActiveSpeaker {

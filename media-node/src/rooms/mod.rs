@@ -24,6 +24,7 @@
 //! new transports.
 
 mod access;
+mod data;
 mod directory;
 mod event;
 mod key;
@@ -38,9 +39,13 @@ mod view;
 mod tests;
 
 pub use access::{Access, Admission, Grants, Intent, Refusal, Role};
+pub use data::{ConsumedData, PublishedData};
 pub use directory::{Directory, Media, Subscription};
-pub use event::{Reason, RoomEvent};
+pub use event::{DataConsumerEnd, Reason, RoomEvent};
 pub use key::{InvalidRoomKey, RoomKey};
 pub use registry::{Assignment, Effect, Registry, RoomLoad, SocketId, Totals, Turn, Worker};
 pub use settings::Settings;
-pub use view::{Consumed, ConsumerView, Direction, ParticipantView, ProducerView, RoomView, TransportView};
+pub use view::{
+    Consumed, ConsumerView, DataConsumerView, DataProducerView, Direction, ParticipantView, ProducerView, RoomView,
+    TransportView,
+};

@@ -184,6 +184,7 @@ impl Turn<'_> {
         let producers: Vec<String> =
             room.producers.iter().filter(|(_, p)| p.transport == id).map(|(producer, _)| producer.clone()).collect();
         self.registry.transports.remove(&transport.media);
+        self.end_data_of(key, id);
         for producer in producers {
             self.end_producer(key, &producer);
         }

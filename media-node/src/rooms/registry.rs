@@ -9,6 +9,7 @@ use rand::{RngExt, rngs::StdRng};
 
 use super::{
     Reason, Refusal, RoomEvent, RoomKey, Settings,
+    data::{DataConsumer, DataProducer},
     participants::Participant,
     streams::{Consumer, Producer},
     transports::Transport,
@@ -92,6 +93,8 @@ pub(super) struct Room {
     pub(super) transports: HashMap<String, Transport>,
     pub(super) producers: HashMap<String, Producer>,
     pub(super) consumers: HashMap<String, Consumer>,
+    pub(super) data_producers: HashMap<String, DataProducer>,
+    pub(super) data_consumers: HashMap<String, DataConsumer>,
     pub(super) sockets: BTreeMap<SocketId, String>,
     pub(super) empty_since: Option<Instant>,
 }
@@ -204,12 +207,15 @@ impl Registry {
         let room = self.room(key)?;
         let mut producers: Vec<&Producer> = room.producers.values().collect();
         producers.sort_by_key(|producer| producer.media.0);
+        let mut data_producers: Vec<&DataProducer> = room.data_producers.values().collect();
+        data_producers.sort_by_key(|producer| producer.media.0);
         Ok(RoomView {
             id: key.to_string(),
             epoch: room.epoch,
             router_rtp_capabilities: ortc::router_capabilities().clone(),
             participants: room.participants.iter().map(|(user, participant)| participant.view(user)).collect(),
             producers: producers.into_iter().map(Producer::view).collect(),
+            data_producers: data_producers.into_iter().map(DataProducer::view).collect(),
         })
     }
 }
@@ -255,6 +261,8 @@ impl Turn<'_> {
                 transports: HashMap::new(),
                 producers: HashMap::new(),
                 consumers: HashMap::new(),
+                data_producers: HashMap::new(),
+                data_consumers: HashMap::new(),
                 sockets: BTreeMap::new(),
                 empty_since: Some(self.now),
             },

@@ -13,6 +13,8 @@ pub struct Settings {
     pub grace: Duration,
     /// Announced addresses of each worker, most preferred first.
     pub candidates: Vec<Vec<SocketAddr>>,
+    /// Whether they are reached by TCP, too.
+    pub ice_tcp: bool,
     /// Fingerprint of the node's DTLS certificate.
     pub fingerprint: Fingerprint,
 }
@@ -26,6 +28,12 @@ pub(super) const MAX_PRODUCERS: usize = 16;
 
 /// Consumers of one transport. One more is refused.
 pub(super) const MAX_CONSUMERS: usize = 2048;
+
+/// Data producers of one participant. One more is refused.
+pub(super) const MAX_DATA_PRODUCERS: usize = 64;
+
+/// Data consumers of one transport, as many as it has streams. One more is refused.
+pub(super) const MAX_DATA_CONSUMERS: usize = 1024;
 
 /// Event sockets of one participant (tabs, reconnects). One more closes the oldest.
 pub(super) const MAX_SOCKETS: usize = 8;

@@ -53,6 +53,13 @@ impl Producer {
     }
 }
 
+pub(super) fn check_app_data(app_data: &AppData) -> Result<(), ortc::Error> {
+    if app_data.to_string().len() > MAX_APP_DATA {
+        return Err(ortc::Error::invalid("appData", format!("is larger than {MAX_APP_DATA} bytes")));
+    }
+    Ok(())
+}
+
 impl Turn<'_> {
     /// Publishes a track and returns its id.
     ///
@@ -71,9 +78,7 @@ impl Turn<'_> {
         if !access.grants.publish {
             return Err(Refusal::Forbidden("publish"));
         }
-        if app_data.to_string().len() > MAX_APP_DATA {
-            return Err(ortc::Error::invalid("appData", format!("is larger than {MAX_APP_DATA} bytes")).into());
-        }
+        check_app_data(&app_data)?;
         let fallback = format!("{:016x}", self.registry.rng.random::<u64>());
         let (worker, sender) = self.own_transport(access, transport)?;
         if sender.direction != Direction::Send {

@@ -1,5 +1,7 @@
 //! Rooms in virtual time: what happens to participants, what they are told, what the media loops are told.
 
+mod data;
+
 use std::time::{Duration, Instant};
 
 use rand::{SeedableRng, rngs::StdRng};
@@ -39,6 +41,7 @@ fn access(user: &str) -> Access {
 impl World {
     fn empty() -> Self {
         let settings = Settings {
+            ice_tcp: false,
             standalone: false,
             grace: GRACE,
             candidates: vec![vec!["192.0.2.1:40000".parse().unwrap()]],

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     core::command::{Command, DtlsRole, Event, Fingerprint, IceCredentials, TransportId, TransportState},
-    ortc::{DtlsFingerprint, DtlsParameters, DtlsRoleName, IceCandidate, IceParameters, client_dtls},
+    ortc::{DtlsFingerprint, DtlsParameters, DtlsRoleName, IceCandidate, IceParameters, SctpParameters, client_dtls},
 };
 
 /// Lengths that mediasoup uses for its ICE credentials too; 5 bits a character.
@@ -34,6 +34,10 @@ pub(super) struct Transport {
     pub(super) next_mid: u32,
     /// SSRC of the next consumer; each takes two.
     pub(super) next_ssrc: u32,
+    /// Where data channels are enabled.
+    pub(super) sctp: Option<SctpParameters>,
+    /// Where the search for the stream of the next data consumer begins.
+    pub(super) next_stream: u16,
 }
 
 impl Registry {
@@ -81,8 +85,10 @@ impl Turn<'_> {
         let media = TransportId(self.registry.next_id());
         let next_ssrc = self.registry.rng.random_range(1..=u32::MAX / 2) | 1;
         let candidates = |settings: &super::Settings, worker: usize| -> Vec<IceCandidate> {
-            let addresses = settings.candidates.get(worker).into_iter().flatten();
-            addresses.enumerate().map(|(index, address)| IceCandidate::host(*address, index)).collect()
+            let addresses = || settings.candidates.get(worker).into_iter().flatten().enumerate();
+            let udp = addresses().map(|(index, address)| IceCandidate::host(*address, index));
+            let tcp = addresses().filter(|_| settings.ice_tcp);
+            udp.chain(tcp.map(|(index, address)| IceCandidate::host_tcp(*address, index))).collect()
         };
         let room = self.registry.room_mut(&access.room)?;
         let (worker, media_room) = (room.worker, room.media);
@@ -96,6 +102,8 @@ impl Turn<'_> {
             cname: None,
             next_mid: 0,
             next_ssrc,
+            sctp: None,
+            next_stream: 0,
         };
         room.transports.insert(id.clone(), transport);
         if let Some(participant) = room.participants.get_mut(&access.user)
@@ -119,6 +127,7 @@ impl Turn<'_> {
                 role: DtlsRoleName::Auto,
                 fingerprints: vec![DtlsFingerprint::from(&settings.fingerprint)],
             },
+            sctp_parameters: None,
         })
     }
 
@@ -173,6 +182,10 @@ impl Turn<'_> {
             Event::TransportState { transport, state, .. } => self.transport_state(*transport, *state),
             Event::ActiveSpeaker { room, producer } => self.active_speaker(*room, *producer),
             Event::LayersChanged { consumer, transport, layers } => self.layers_changed(*transport, *consumer, *layers),
+            Event::DataConsumerOverflow { transport, data_consumer } => {
+                self.data_consumer_overflown(*transport, *data_consumer);
+            }
+            Event::SctpClosed { transport } => self.sctp_closed(*transport),
         }
     }
 

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Role, event::AppData};
-use crate::ortc::{DtlsParameters, IceCandidate, IceParameters, Kind, RtpCapabilities, RtpParameters, StreamType};
+use crate::ortc::{
+    DtlsParameters, IceCandidate, IceParameters, Kind, RtpCapabilities, RtpParameters, SctpParameters,
+    SctpStreamParameters, StreamType,
+};
 
 /// A room.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -19,6 +22,8 @@ pub struct RoomView {
     pub participants: Vec<ParticipantView>,
     /// What they publish, oldest first.
     pub producers: Vec<ProducerView>,
+    /// The data channels that they publish, oldest first.
+    pub data_producers: Vec<DataProducerView>,
 }
 
 /// A participant.
@@ -54,6 +59,44 @@ pub struct ProducerView {
     pub app_data: AppData,
 }
 
+/// A published data channel.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataProducerView {
+    /// Id.
+    pub id: String,
+    /// Who publishes it.
+    pub participant_id: String,
+    /// Name to show.
+    pub label: String,
+    /// Subprotocol.
+    pub protocol: String,
+    /// How the publisher sends it.
+    pub sctp_stream_parameters: SctpStreamParameters,
+    /// What the publisher said about it.
+    pub app_data: AppData,
+}
+
+/// A new subscription to a data channel.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataConsumerView {
+    /// Id.
+    pub id: String,
+    /// The data channel.
+    pub data_producer_id: String,
+    /// Whose it is.
+    pub participant_id: String,
+    /// On which stream it comes, and how.
+    pub sctp_stream_parameters: SctpStreamParameters,
+    /// Name to show.
+    pub label: String,
+    /// Subprotocol.
+    pub protocol: String,
+    /// What the publisher said about it.
+    pub app_data: AppData,
+}
+
 /// Which way media flows on a transport, seen from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -76,6 +119,9 @@ pub struct TransportView {
     pub ice_candidates: Vec<IceCandidate>,
     /// The server's DTLS parameters.
     pub dtls_parameters: DtlsParameters,
+    /// The server's SCTP parameters, where data channels were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sctp_parameters: Option<SctpParameters>,
 }
 
 /// A new subscription.

@@ -58,6 +58,7 @@ impl Server {
         let keys = scratch().join("jwks.json");
         std::fs::write(&keys, signer.jwks()).unwrap();
         let settings = Settings {
+            ice_tcp: false,
             standalone: options.standalone,
             grace: Duration::from_secs(30),
             candidates: vec![vec!["127.0.0.1:40000".parse().unwrap()]],

@@ -53,6 +53,8 @@ pub(super) struct Association {
     first_interval: Duration,
     deadline: Instant,
     pub transmits: VecDeque<Vec<u8>>,
+    /// Decrypted application data.
+    pub data: VecDeque<BytesMut>,
     pub repeated: u64,
 }
 
@@ -82,6 +84,7 @@ impl Association {
             first_interval: config.handshake_repeat,
             deadline: now + config.handshake_timeout,
             transmits: VecDeque::new(),
+            data: VecDeque::new(),
             repeated: 0,
         };
         let handshake = this.handshake_config()?;
@@ -163,10 +166,13 @@ impl Association {
         let answered = self.drain(now);
         match result {
             Ok(events) => {
-                if events.iter().any(|e| matches!(e, EndpointEvent::PeerClosed)) {
+                let is_closed = events.iter().any(|e| matches!(e, EndpointEvent::PeerClosed));
+                let is_complete = events.iter().any(|e| matches!(e, EndpointEvent::HandshakeComplete));
+                self.keep_data(events);
+                if is_closed {
                     return Ok(Outcome::PeerClosed);
                 }
-                if events.iter().any(|e| matches!(e, EndpointEvent::HandshakeComplete)) {
+                if is_complete {
                     return Ok(self.finish());
                 }
                 if contents.client_hello && !answered && now >= self.last_repeat + MIN_REPEAT {
@@ -203,13 +209,9 @@ impl Association {
                 while let Some(transmit) = self.endpoint.poll_transmit() {
                     self.transmits.push_back(transmit.message.to_vec());
                 }
-                if events.iter().any(|e| matches!(e, EndpointEvent::PeerClosed)) {
-                    return Ok(Outcome::PeerClosed);
-                }
-                if contents.application_data && !contents.handshake {
-                    return Err(Drop::DtlsData);
-                }
-                Ok(Outcome::Nothing)
+                let is_closed = events.iter().any(|e| matches!(e, EndpointEvent::PeerClosed));
+                self.keep_data(events);
+                Ok(if is_closed { Outcome::PeerClosed } else { Outcome::Nothing })
             }
             Err(Error::ErrAlertFatalOrClose) => Ok(Outcome::PeerClosed),
             // What was not authenticated cannot end an association that was: say nothing, go on.
@@ -218,6 +220,19 @@ impl Association {
                 Err(Drop::MalformedDtls)
             }
         }
+    }
+
+    fn keep_data(&mut self, events: Vec<EndpointEvent>) {
+        self.data.extend(events.into_iter().filter_map(|event| match event {
+            EndpointEvent::ApplicationData(data) => Some(data),
+            _ => None,
+        }));
+    }
+
+    /// Seals application data into a datagram.
+    pub fn seal(&mut self, data: &[u8], now: Instant) -> Option<BytesMut> {
+        self.endpoint.write(now, PEER, data).ok()?;
+        Some(self.endpoint.poll_transmit()?.message)
     }
 
     fn finish(&mut self) -> Outcome {

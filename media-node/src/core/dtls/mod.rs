@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use association::Association;
+use bytes::BytesMut;
 use record::Contents;
 
 use super::command::{DtlsRole, Fingerprint};
@@ -149,6 +150,23 @@ impl Dtls {
 
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
         self.transmits.pop_front()
+    }
+
+    /// The next application data from the client.
+    pub fn poll_data(&mut self) -> Option<BytesMut> {
+        match &mut self.phase {
+            Phase::Running(association) => association.data.pop_front(),
+            Phase::Waiting(_) | Phase::Closed => None,
+        }
+    }
+
+    /// Seals application data into a datagram for the client; `None` before the handshake is done and
+    /// after the end.
+    pub fn seal(&mut self, data: &[u8], now: Instant) -> Option<BytesMut> {
+        match &mut self.phase {
+            Phase::Running(association) => association.seal(data, now),
+            Phase::Waiting(_) | Phase::Closed => None,
+        }
     }
 
     fn settle(&mut self, outcome: Result<Outcome, Drop>) -> Result<Outcome, Drop> {

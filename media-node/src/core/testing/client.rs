@@ -24,8 +24,10 @@ use rtc::stun::integrity::MessageIntegrity;
 use rtc::stun::message::{BINDING_ERROR, BINDING_REQUEST, BINDING_SUCCESS, Message, Setter, TransactionId};
 use rtc::stun::textattrs::TextAttribute;
 
+use super::data::DataChannels;
 use super::receiver::Receiver;
 use super::track::Outgoing;
+use crate::core::Protocol;
 use crate::core::command::{DtlsRole, Fingerprint, IceCredentials};
 use crate::core::identity::Identity;
 use crate::core::srtp::EXPORTER_LABEL;
@@ -62,6 +64,8 @@ impl Default for ClientOptions {
 
 pub(crate) struct Client {
     pub addr: SocketAddr,
+    /// How it is reached.
+    pub protocol: Protocol,
     pub identity: Identity,
     pub credentials: IceCredentials,
     options: ClientOptions,
@@ -84,6 +88,7 @@ pub(crate) struct Client {
     out: VecDeque<Vec<u8>>,
     pub tracks: Vec<Outgoing>,
     pub receiver: Receiver,
+    data: Option<DataChannels>,
     transport_cc: u16,
     pub rtcp: Vec<Box<dyn rtc::rtcp::packet::Packet>>,
     /// Sealed packets as sent, newest last, for replaying.
@@ -100,6 +105,7 @@ impl Client {
         let identity = Identity::generate().unwrap();
         Self {
             addr,
+            protocol: Protocol::Udp,
             identity,
             credentials,
             confused: options.confused,
@@ -121,6 +127,7 @@ impl Client {
             out: VecDeque::new(),
             tracks: Vec::new(),
             receiver: Receiver::default(),
+            data: None,
             transport_cc: 0,
             rtcp: Vec::new(),
             sent: VecDeque::new(),
@@ -215,7 +222,8 @@ impl Client {
         let dtls = if self.connected { None } else { self.dtls.poll_timeout(&PEER).into_iter().chain(repeat).min() };
         let media = if self.connected { self.tracks.iter().filter_map(Outgoing::due).min() } else { None };
         let feedback = if self.connected { self.receiver.due() } else { None };
-        [check, dtls, media, feedback].into_iter().flatten().min()
+        let data = self.data.as_ref().and_then(DataChannels::timeout);
+        [check, dtls, media, feedback, data].into_iter().flatten().min()
     }
 
     pub fn tick(&mut self, now: Instant) {
@@ -246,6 +254,34 @@ impl Client {
         }
         for compound in self.receiver.feedback(now) {
             self.send_rtcp(&compound);
+        }
+        if let Some(data) = &mut self.data
+            && data.timeout().is_some_and(|at| now >= at)
+        {
+            data.tick(now);
+        }
+        self.drain_data(now);
+    }
+
+    /// Connects SCTP; needs DTLS.
+    pub fn open_data(&mut self, now: Instant) {
+        self.data = Some(DataChannels::connect(now));
+        self.drain_data(now);
+    }
+
+    pub fn data(&self) -> &DataChannels {
+        self.data.as_ref().expect("opened before")
+    }
+
+    /// What is done with it leaves at the next tick.
+    pub fn data_mut(&mut self) -> &mut DataChannels {
+        self.data.as_mut().expect("opened before")
+    }
+
+    fn drain_data(&mut self, now: Instant) {
+        while let Some(packet) = self.data.as_mut().and_then(DataChannels::poll) {
+            self.dtls.write(now, PEER, &packet).unwrap();
+            self.out.extend(std::iter::from_fn(|| self.dtls.poll_transmit()).map(|t| t.message.to_vec()));
         }
     }
 
@@ -329,6 +365,10 @@ impl Client {
             match event {
                 EndpointEvent::HandshakeComplete => self.keys(),
                 EndpointEvent::PeerClosed => self.closed = true,
+                EndpointEvent::ApplicationData(packet) => {
+                    self.data_mut().receive(&packet, now);
+                    self.drain_data(now);
+                }
                 _ => {}
             }
         }

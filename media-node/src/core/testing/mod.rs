@@ -2,6 +2,7 @@
 
 pub(crate) mod bits;
 mod client;
+mod data;
 mod layered;
 mod network;
 mod receiver;
@@ -12,7 +13,7 @@ pub(crate) use client::{Client, ClientOptions};
 pub(crate) use layered::{Decoded, decode};
 pub(crate) use network::Direction;
 pub(crate) use track::{Outgoing, TrackKind};
-pub(crate) use world::World;
+pub(crate) use world::{SERVER_IP, World};
 
 use std::time::Instant;
 

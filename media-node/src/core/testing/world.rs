@@ -12,7 +12,7 @@ use crate::core::command::{
     TransportState,
 };
 use crate::core::rtp::Ids;
-use crate::core::{Config, Core, Identity, Stats};
+use crate::core::{Config, Core, Identity, Protocol, Stats};
 
 pub(crate) const SERVER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
@@ -139,6 +139,11 @@ impl World {
         (consumer, ssrc)
     }
 
+    /// How whoever has this address is reached.
+    fn protocol(&self, addr: SocketAddr) -> Protocol {
+        self.clients.iter().find(|client| client.addr == addr).map_or(Protocol::Udp, |client| client.protocol)
+    }
+
     /// A datagram from anywhere, past the network.
     pub fn inject(&mut self, from: SocketAddr, bytes: &[u8]) -> crate::core::Fate {
         let mut bytes = bytes.to_vec();
@@ -197,7 +202,8 @@ impl World {
         while let Some(mut datagram) = self.network.deliver(self.now) {
             match datagram.direction {
                 Direction::ToServer => {
-                    self.core.receive(self.now, SERVER_IP, datagram.client, &mut datagram.bytes);
+                    let protocol = self.protocol(datagram.client);
+                    self.core.receive_by(protocol, self.now, SERVER_IP, datagram.client, &mut datagram.bytes);
                 }
                 Direction::ToClient => {
                     if let Some(client) = self.clients.iter_mut().find(|c| c.addr == datagram.client) {
