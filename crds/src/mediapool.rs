@@ -117,7 +117,7 @@ pub struct Reachability {
     #[serde(default)]
     pub mode: ReachabilityMode,
 
-    /// UDP ports of the machine that the operator gives out, `workers` to each node.
+    /// Ports of the machine, for UDP and TCP, that the operator gives out, `workers` to each node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<PortRange>,
 

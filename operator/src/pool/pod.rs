@@ -191,13 +191,16 @@ fn ports(node: &MediaNode, pool: &MediaPoolSpec) -> Vec<ContainerPort> {
             // On the machine's network the two are the same, and naming it keeps the scheduler from giving it twice.
             ReachabilityMode::HostNetwork => (given.unwrap_or(own), given),
         };
-        ports.push(ContainerPort {
-            name: Some(format!("rtc-{worker}")),
-            container_port,
-            host_port,
-            protocol: Some("UDP".to_owned()),
-            ..ContainerPort::default()
-        });
+        // Clients that UDP does not reach connect to the same number.
+        for (name, protocol) in [("rtc", "UDP"), ("rtc-tcp", "TCP")] {
+            ports.push(ContainerPort {
+                name: Some(format!("{name}-{worker}")),
+                container_port,
+                host_port,
+                protocol: Some(protocol.to_owned()),
+                ..ContainerPort::default()
+            });
+        }
     }
     ports
 }

@@ -7,7 +7,10 @@ use callplane_crds::{
     condition::is_true,
     mediapool::{Placement, PortRange, Reachability, ReachabilityMode},
 };
-use k8s_openapi::apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString};
+use k8s_openapi::{
+    api::core::v1::ContainerPort,
+    apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString},
+};
 use kube::ResourceExt;
 use proptest::prelude::*;
 
@@ -205,11 +208,15 @@ fn a_pod_is_restricted_owned_and_knows_its_port() {
         container.args.as_ref().unwrap().as_slice(),
         ["--rtc-listen=0.0.0.0:40000", "--workers=2", "--announce=$(HOST_IP):20000", "--drain-timeout=3600s"]
     );
-    let udp: Vec<_> = container.ports.iter().flatten().filter(|p| p.protocol.as_deref() == Some("UDP")).collect();
-    assert_eq!(
-        udp.iter().map(|p| (p.container_port, p.host_port)).collect::<Vec<_>>(),
-        [(40_000, Some(20_000)), (40_001, Some(20_001))]
-    );
+    for protocol in ["UDP", "TCP"] {
+        let is_rtc = |port: &&ContainerPort| port.name.as_deref().is_some_and(|name| name.starts_with("rtc"));
+        let ports = container.ports.iter().flatten().filter(is_rtc);
+        let ports = ports.filter(|port| port.protocol.as_deref() == Some(protocol));
+        assert_eq!(
+            ports.map(|p| (p.container_port, p.host_port)).collect::<Vec<_>>(),
+            [(40_000, Some(20_000)), (40_001, Some(20_001))]
+        );
+    }
     let security = container.security_context.as_ref().unwrap();
     assert_eq!((security.allow_privilege_escalation, security.read_only_root_filesystem), (Some(false), Some(true)));
     assert_eq!(objects::budget(&pool).spec.unwrap().min_available, Some(IntOrString::Int(objects::ALL_PODS)));
