@@ -128,7 +128,11 @@ impl Context {
     /// Starts to act: looks at everything.
     pub fn lead(&self) {
         self.leading.store(true, Ordering::Release);
-        let everything = self.cluster().everything();
+        let everything = {
+            let mut cluster = self.cluster();
+            cluster.ask_anew();
+            cluster.everything()
+        };
         self.spread(everything);
     }
 

@@ -20,7 +20,7 @@
 //! |---|---|---|
 //! | `callplane.io` | `mediapools` | list, watch |
 //! | `callplane.io` | `mediapools/status` | patch |
-//! | `callplane.io` | `medianodes` | list, watch, create, patch, delete |
+//! | `callplane.io` | `medianodes` | get, list, watch, create, patch, delete |
 //! | `callplane.io` | `medianodes/status` | patch |
 //! | | `pods` | get, list, watch, create |
 //! | `policy` | `poddisruptionbudgets` | create |
@@ -40,6 +40,8 @@ pub mod command;
 pub mod config;
 pub mod context;
 pub mod events;
+#[cfg(test)]
+mod fake;
 pub mod keys;
 pub mod leader;
 pub mod metrics;

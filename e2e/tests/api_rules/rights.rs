@@ -99,7 +99,7 @@ fn the_operator_may_do_what_it_does_and_no_more() {
             (SYSTEM, OURS, "mediapools", "", "list watch"),
             (SYSTEM, OURS, "mediapools/status", "", "patch"),
             (SYSTEM, OURS, "mediapools/scale", "", ""),
-            (SYSTEM, OURS, "medianodes", "", "list watch create patch delete"),
+            (SYSTEM, OURS, "medianodes", "", "get list watch create patch delete"),
             (SYSTEM, OURS, "medianodes/status", "", "patch"),
             (SYSTEM, "", "pods", "", "get list watch create"),
             (SYSTEM, "", "pods/exec", "", ""),

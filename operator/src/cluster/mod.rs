@@ -122,7 +122,8 @@ impl Cluster {
         Effects {
             urgent: Vec::new(),
             rooms: self.rooms.keys().cloned().collect(),
-            nodes: self.nodes().map(|(name, _)| name.to_owned()).collect(),
+            // Those too that rooms name and the watch does not show.
+            nodes: self.nodes.keys().cloned().collect(),
             pools: self.pools.keys().cloned().collect(),
         }
     }

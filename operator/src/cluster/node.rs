@@ -34,6 +34,12 @@ pub struct NodeEntry {
     pub reported: Option<Duration>,
     /// When it was first seen cordoned.
     pub cordoned: Option<Duration>,
+    /// UID of the MediaNode that the watch showed and shows no longer.
+    pub left: Option<String>,
+    /// When the API server itself said that there is no such MediaNode.
+    pub gone: Option<Duration>,
+    /// When the API server was last asked about what the watches do not show of it.
+    pub asked: Option<Duration>,
 }
 
 /// The operator's verdict that a node carries no calls any more.
@@ -90,9 +96,14 @@ pub enum PodSight {
         /// It was told to stop.
         terminating: bool,
     },
+    /// The watch shows it no longer. Deleted, or only relabelled: the watch selects by label and cannot tell.
+    Left {
+        /// `metadata.uid`, if it was seen.
+        uid: Option<String>,
+    },
     /// Its media node ended, as the text says.
     Ended(String),
-    /// It was there and was deleted.
+    /// It was deleted, as the API server itself says.
     Gone,
 }
 
@@ -159,8 +170,17 @@ pub enum Life {
     Serving,
     /// The operator gave it up.
     Lost,
-    /// There is no such MediaNode.
+    /// There is no such MediaNode: the API server said so when it was asked.
     Gone,
+    /// The watch does not show it. It may merely be late, so nothing follows from that.
+    Unseen,
+}
+
+impl Life {
+    /// Whether calls there have to go on elsewhere.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Lost | Self::Gone)
+    }
 }
 
 impl NodeEntry {
@@ -188,7 +208,8 @@ impl NodeEntry {
     /// Whether a room can be there.
     pub fn life(&self) -> Life {
         match &self.object {
-            None => Life::Gone,
+            None if self.gone.is_some() => Life::Gone,
+            None => Life::Unseen,
             Some(_) if self.lost.is_some() || self.is_marked_lost() => Life::Lost,
             Some(_) => Life::Serving,
         }
@@ -206,7 +227,9 @@ impl NodeEntry {
             return Standing::Lost;
         }
         let conditions = node.status.as_ref().map_or(&[][..], |s| &s.conditions);
-        if node.metadata.deletion_timestamp.is_some() || matches!(self.pod, PodSight::There { terminating: true, .. }) {
+        // A pod that the watch shows no longer may be alive, but no room should count on it.
+        let leaves = matches!(self.pod, PodSight::There { terminating: true, .. } | PodSight::Left { .. });
+        if node.metadata.deletion_timestamp.is_some() || leaves {
             return Standing::Leaving;
         }
         if !condition::is_true(conditions, condition::node::READY) {

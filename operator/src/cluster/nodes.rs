@@ -56,6 +56,11 @@ impl Cluster {
         let mut effects = Effects { nodes: vec![name.clone()], ..Effects::default() };
         effects.pools.push(node.spec.pool.clone());
         changed_reports(old.as_deref(), &node, &mut effects.rooms);
+        if old.is_none() {
+            // What was in doubt about its rooms is not any more.
+            effects.rooms.extend(entry.account.rooms().cloned());
+            (entry.left, entry.gone, entry.asked) = (None, None, None);
+        }
         entry.object = Some(Arc::new(node));
         if self.standing(&name, now) == Standing::Ready && (before != Standing::Ready || relieved) {
             self.wake_waiting(&mut effects);
@@ -73,7 +78,7 @@ impl Cluster {
         }
     }
 
-    /// Forgets a MediaNode. Its rooms have lost their node.
+    /// The watch shows a MediaNode no longer. Its rooms stay until the API server itself says that it is gone.
     pub fn remove_node(&mut self, name: &str, uid: Option<&str>) -> Effects {
         let mut effects = Effects::default();
         let Some(entry) = self.nodes.get_mut(name) else { return effects };
@@ -81,16 +86,37 @@ impl Cluster {
             return effects;
         };
         effects.pools.push(object.spec.pool.clone());
-        effects.urgent = self.by_crowd(name);
-        if let Some(entry) = self.nodes.get_mut(name) {
-            entry.object = None;
-            entry.lease = None;
-            entry.forget_object();
-            if entry.is_forgettable() {
-                self.nodes.remove(name);
-            }
+        effects.nodes.push(name.to_owned());
+        entry.left.clone_from(&object.metadata.uid);
+        entry.object = None;
+        entry.lease = None;
+        entry.asked = None;
+        entry.forget_object();
+        if entry.is_forgettable() {
+            self.nodes.remove(name);
         }
         effects
+    }
+
+    /// The API server said that the MediaNode `name`, which the watch does not show, is gone. Its rooms have lost their node.
+    pub fn node_gone(&mut self, name: &str, now: Duration) -> Effects {
+        let Some(entry) = self.nodes.get_mut(name).filter(|n| n.object.is_none()) else { return Effects::default() };
+        entry.gone = Some(now);
+        Effects { urgent: self.by_crowd(name), ..Effects::default() }
+    }
+
+    /// The API server was asked about what the watches do not show of `name`, and nothing followed.
+    pub fn asked_about(&mut self, name: &str, now: Duration) {
+        if let Some(entry) = self.nodes.get_mut(name) {
+            entry.asked = Some(now);
+        }
+    }
+
+    /// Takes back what was learned by asking: it may have changed while another leader acted on it.
+    pub fn ask_anew(&mut self) {
+        for entry in self.nodes.values_mut() {
+            (entry.gone, entry.asked) = (None, None);
+        }
     }
 
     /// Forgets the MediaNodes that a complete list did not name.
@@ -112,10 +138,16 @@ impl Cluster {
         Effects { nodes: vec![name], pools, ..Effects::default() }
     }
 
-    /// A media node's pod was deleted.
+    /// The watch shows a media node's pod no longer: it was deleted, or has other labels now.
     pub fn remove_pod(&mut self, name: &str) -> Effects {
         let Some(entry) = self.nodes.get_mut(name) else { return Effects::default() };
-        entry.pod = PodSight::Gone;
+        entry.pod = match std::mem::take(&mut entry.pod) {
+            PodSight::Ended(_) | PodSight::Gone => PodSight::Gone,
+            PodSight::There { uid, .. } => PodSight::Left { uid: Some(uid) },
+            PodSight::Left { uid } => PodSight::Left { uid },
+            PodSight::Unseen => PodSight::Left { uid: None },
+        };
+        entry.asked = None;
         let pools = entry.object.iter().map(|n| n.spec.pool.clone()).collect();
         if entry.is_forgettable() {
             self.nodes.remove(name);
@@ -123,12 +155,19 @@ impl Cluster {
         Effects { nodes: vec![name.to_owned()], pools, ..Effects::default() }
     }
 
-    /// Pods that a complete list did not name are gone.
+    /// The API server said that the pod `name` is gone.
+    pub fn pod_gone(&mut self, name: &str) {
+        if let Some(entry) = self.nodes.get_mut(name) {
+            entry.pod = PodSight::Gone;
+        }
+    }
+
+    /// Pods that a complete list did not name are shown no longer.
     pub fn retain_pods(&mut self, listed: &HashSet<String>) -> Effects {
         let gone: Vec<String> = self
             .nodes
             .iter()
-            .filter(|(name, n)| !matches!(n.pod, PodSight::Unseen | PodSight::Gone) && !listed.contains(*name))
+            .filter(|(name, n)| matches!(n.pod, PodSight::There { .. } | PodSight::Ended(_)) && !listed.contains(*name))
             .map(|(name, _)| name.clone())
             .collect();
         let mut effects = Effects::default();
@@ -235,8 +274,11 @@ impl Cluster {
         let status = entry.object.as_ref().and_then(|n| n.status.as_ref());
         let crowd: HashMap<CallId, i32> =
             status.map(|s| s.rooms.iter().map(|r| (served_key(r), r.participants)).collect()).unwrap_or_default();
+        // A node that is gone reports nothing any more, but its rooms say how many people they last had.
+        let noted = |room: &RoomKey| self.rooms.get(room)?.object.status.as_ref()?.participants;
+        let people = |room: &RoomKey| crowd.get(&**room).copied().or_else(|| noted(room)).unwrap_or(0);
         let mut rooms: Vec<RoomKey> = entry.account.rooms().cloned().collect();
-        rooms.sort_by_cached_key(|room| (std::cmp::Reverse(crowd.get(&**room).copied().unwrap_or(0)), room.clone()));
+        rooms.sort_by_cached_key(|room| (std::cmp::Reverse(people(room)), room.clone()));
         rooms
     }
 }
@@ -253,7 +295,7 @@ impl NodeEntry {
         self.object.is_none()
             && self.lease.is_none()
             && self.account.room_count() == 0
-            && matches!(self.pod, PodSight::Unseen | PodSight::Gone)
+            && matches!(self.pod, PodSight::Unseen | PodSight::Left { .. } | PodSight::Gone)
     }
 }
 

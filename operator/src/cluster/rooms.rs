@@ -145,8 +145,13 @@ impl Cluster {
         let wanted: BTreeSet<String> = route.into_iter().chain(previous).chain(assumed).collect();
         let demand = Demand::of_room(entry.object.spec.max_participants);
         let held = std::mem::replace(&mut entry.held_on, wanted.clone());
-        for node in &wanted {
-            self.nodes.entry(node.clone()).or_default().account.hold(key, demand);
+        for name in &wanted {
+            let node = self.nodes.entry(name.clone()).or_default();
+            node.account.hold(key, demand);
+            if node.object.is_none() && node.gone.is_none() && !held.contains(name) {
+                // The watch of nodes may lag behind that of rooms.
+                effects.nodes.push(name.clone());
+            }
         }
         let left: Vec<&String> = held.difference(&wanted).collect();
         self.release_on(key, left, effects);

@@ -129,8 +129,48 @@ fn what_nothing_speaks_of_is_forgotten() {
     let mut cluster = cluster(&[("a", 10)], Placement::Packed);
     cluster.apply_room(placed("r", 1, 4, "a"), at(0).mono);
     cluster.remove_pod("a");
-    assert_eq!(cluster.remove_node("a", None).urgent, [key("r")]);
+    assert_eq!(cluster.remove_node("a", None).nodes, ["a"]);
     assert!(cluster.node("a").is_some(), "a room is still there by its route");
     cluster.remove_room(&key("r"), None);
     assert!(cluster.node("a").is_none());
+}
+
+#[test]
+fn a_node_that_the_watch_does_not_show_is_in_doubt_and_not_dead() {
+    let mut cluster = cluster(&[("a", 10), ("b", 10)], Placement::Packed);
+    assert_eq!(
+        cluster.apply_room(placed("r", 1, 4, "unheard"), at(0).mono).nodes,
+        ["unheard"],
+        "the watch of rooms is ahead of that of nodes"
+    );
+    cluster.apply_room(placed("s", 1, 4, "a"), at(0).mono);
+    let effects = cluster.remove_node("a", Some("uid-of-a"));
+    assert_eq!((effects.urgent, effects.nodes), (vec![], vec!["a".to_owned()]));
+    for name in ["a", "unheard"] {
+        assert_eq!(cluster.node(name).unwrap().life(), Life::Unseen);
+        assert!(cluster.everything().nodes.contains(&name.to_owned()), "a new leader asks about it");
+    }
+    assert_eq!(cluster.node_gone("a", at(1).mono).urgent, [key("s")]);
+    assert_eq!(cluster.node("a").unwrap().life(), Life::Gone);
+    assert_eq!(cluster.node_gone("b", at(1).mono), Effects::default(), "the watch shows it");
+    cluster.ask_anew();
+    assert_eq!(cluster.node("a").unwrap().life(), Life::Unseen, "what an earlier leader heard may be old");
+    let effects = cluster.apply_node(node("a", 9, 10), at(2).mono);
+    assert!(effects.rooms.contains(&key("s")));
+    assert_eq!(cluster.node("a").unwrap().life(), Life::Serving);
+}
+
+#[test]
+fn a_pod_that_the_watch_shows_no_longer_is_in_doubt_and_not_gone() {
+    let mut cluster = cluster(&[("a", 10)], Placement::Packed);
+    for forget in [|c: &mut Cluster| c.remove_pod("a"), |c: &mut Cluster| c.retain_pods(&[].into())] {
+        cluster.apply_pod(&pod("a"));
+        assert_eq!(standing(&cluster, "a", 1), Standing::Ready);
+        assert_eq!(forget(&mut cluster).nodes, ["a"]);
+        assert_eq!(standing(&cluster, "a", 1), Standing::Leaving, "it gets nothing new");
+        assert_eq!(cluster.node("a").unwrap().life(), Life::Serving, "and keeps what it has");
+    }
+    cluster.apply_pod(&ended_pod("a"));
+    cluster.remove_pod("a");
+    assert_eq!(cluster.node("a").unwrap().pod, node::PodSight::Gone, "one that had ended is not coming back");
 }

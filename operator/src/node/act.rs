@@ -15,13 +15,13 @@ use kube::{
 use serde::Serialize;
 
 use super::{
-    decide::{PROBE_AGAIN, Plan, decide},
+    decide::{ASK_AGAIN, PROBE_AGAIN, Plan, decide},
     observe::observe,
     report,
 };
 use crate::{
     api::WriteError,
-    cluster::node::{LossCause, NODE_LOST},
+    cluster::node::{LossCause, NODE_LOST, PodSight},
     context::Context,
     queue::Next,
 };
@@ -60,14 +60,8 @@ async fn act(name: &str, plan: Plan, ctx: &Context) -> Result<Option<Duration>, 
         Plan::Rest(again) => Ok(again),
         Plan::Lose(cause) => lose(name, cause, ctx).await,
         Plan::Mark(cause) => mark(name, &cause, ctx).await,
-        Plan::ConfirmPod => {
-            let pods: Api<Pod> = Api::namespaced(ctx.writer.client.clone(), &ctx.namespace);
-            match pods.get_metadata_opt(name).await {
-                Ok(None) => lose(name, LossCause::PodGone, ctx).await,
-                Ok(Some(_)) => Ok(Some(Duration::from_secs(1))),
-                Err(source) => Err(WriteError::Failed { kind: "Pod", source: Box::new(source) }),
-            }
-        }
+        Plan::ConfirmNode(uid) => confirm_node(name, uid.as_deref(), ctx).await,
+        Plan::ConfirmPod => confirm_pod(name, ctx).await,
         Plan::Probe => {
             let suspended = ctx.cluster().suspect_mass_expiry(ctx.clock.now().mono);
             if suspended {
@@ -92,6 +86,48 @@ async fn act(name: &str, plan: Plan, ctx: &Context) -> Result<Option<Duration>, 
                 _ => Ok(Some(Duration::ZERO)),
             }
         }
+    }
+}
+
+/// Asks the API server for a MediaNode that the watch does not show. Whatever it fails with, nothing follows.
+async fn confirm_node(name: &str, uid: Option<&str>, ctx: &Context) -> Result<Option<Duration>, WriteError> {
+    let nodes: Api<MediaNode> = Api::namespaced(ctx.writer.client.clone(), &ctx.namespace);
+    let found = nodes.get_metadata_opt(name).await;
+    let found = found.map_err(|source| WriteError::Failed { kind: "MediaNode", source: Box::new(source) })?;
+    let now = ctx.clock.now().mono;
+    if found.is_some_and(|f| uid.is_none() || f.metadata.uid.as_deref() == uid) {
+        tracing::info!(node = name, "the watch does not show a node that is there: its rooms stay");
+        ctx.cluster().asked_about(name, now);
+        return Ok(Some(ASK_AGAIN));
+    }
+    let effects = ctx.cluster().node_gone(name, now);
+    tracing::warn!(node = name, rooms = effects.urgent.len(), "node gone");
+    ctx.spread(effects);
+    Ok(None)
+}
+
+/// Asks the API server for a pod that the watch does not show.
+async fn confirm_pod(name: &str, ctx: &Context) -> Result<Option<Duration>, WriteError> {
+    let pods: Api<Pod> = Api::namespaced(ctx.writer.client.clone(), &ctx.namespace);
+    let found = pods.get_opt(name).await;
+    // Asked in vain counts as asked: meanwhile the node's lease speaks for it, or does not.
+    let now = ctx.clock.now().mono;
+    ctx.cluster().asked_about(name, now);
+    let found = found.map_err(|source| WriteError::Failed { kind: "Pod", source: Box::new(source) })?;
+    let known = match ctx.cluster().node(name).map(|n| n.pod.clone()) {
+        // The watch has shown it meanwhile, and knows better.
+        Some(PodSight::Left { uid }) => uid,
+        Some(PodSight::Unseen) => None,
+        _ => return Ok(Some(Duration::ZERO)),
+    };
+    let same = found.filter(|pod| known.is_none() || pod.metadata.uid == known);
+    match same.as_ref().map(PodSight::of) {
+        None => {
+            ctx.cluster().pod_gone(name);
+            lose(name, LossCause::PodGone, ctx).await
+        }
+        Some(PodSight::Ended(how)) => lose(name, LossCause::PodEnded(how), ctx).await,
+        Some(_) => Ok(Some(Duration::ZERO)),
     }
 }
 

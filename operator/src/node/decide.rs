@@ -3,10 +3,14 @@
 //! A pod that ended or was deleted is proof. A lease that expired is none: the node, the API server or
 //! we ourselves may have been cut off. It takes the lease *and* the node's silence towards us.
 //! From the last sign of life to the verdict: at most 8 s of lease and 2 s of probes.
+//!
+//! That a cache does not show something is no proof either: a watch may lag, and one that selects by label shows the
+//! deletion of what was merely relabelled. So the API server is asked for the object itself, and nothing but its
+//! "not found" (or another object under the same name) counts.
 
 use std::time::Duration;
 
-use super::observe::{World, until};
+use super::observe::{Absent, World, until};
 use crate::{
     clock::Now,
     cluster::{
@@ -17,6 +21,8 @@ use crate::{
 
 /// How often a node is asked that answers although its lease expired.
 pub const PROBE_AGAIN: Duration = Duration::from_secs(2);
+/// How often the API server is asked about one object that the caches do not show.
+pub const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What to do about a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +33,8 @@ pub enum Plan {
     Lose(LossCause),
     /// Say in its status that it is lost.
     Mark(LossCause),
+    /// Its MediaNode is not in the cache: ask the API server whether it is gone, or another bears its name.
+    ConfirmNode(Option<String>),
     /// Its pod is not in the cache: ask the API server whether it is gone.
     ConfirmPod,
     /// Its lease expired: ask it whether it lives, unless it is likelier that we are at fault.
@@ -35,24 +43,45 @@ pub enum Plan {
 
 /// Decides about one node.
 pub fn decide(world: &World, now: Now) -> Plan {
+    let may_ask = world.asked.map_or(Duration::ZERO, |at| at + ASK_AGAIN);
+    let asks = now.mono >= may_ask;
+    if let Some(absent) = &world.absent {
+        return match absent {
+            Absent { gone: true, .. } => Plan::Rest(None),
+            Absent { uid, .. } if asks => Plan::ConfirmNode(uid.clone()),
+            _ => Plan::Rest(Some(until(may_ask, now))),
+        };
+    }
+    let pod_in_doubt = world.is_managed
+        && match world.pod {
+            PodSight::Left { .. } => true,
+            // A node that reported has, or had, a pod.
+            PodSight::Unseen => world.has_reported,
+            _ => false,
+        };
     if let Some(lost) = &world.lost {
         // A pod can end after its node fell silent: then it cannot come back any more.
         return match pod_verdict(world) {
             Some(cause) if !lost.cause.is_final() => Plan::Lose(cause),
-            _ if world.is_marked => Plan::Rest(None),
-            _ => Plan::Mark(lost.cause.clone()),
+            _ if !world.is_marked => Plan::Mark(lost.cause.clone()),
+            _ if lost.cause.is_final() || !pod_in_doubt => Plan::Rest(None),
+            _ if asks => Plan::ConfirmPod,
+            _ => Plan::Rest(Some(until(may_ask, now))),
         };
     }
     if let Some(cause) = pod_verdict(world) {
         return Plan::Lose(cause);
     }
-    if world.is_managed && world.has_reported && world.pod == PodSight::Unseen {
+    if pod_in_doubt && asks {
         return Plan::ConfirmPod;
     }
+    let ask_again = pod_in_doubt.then(|| until(may_ask, now));
     match world.lease {
         // Before its first lease a node carries nothing.
-        LeaseState::Absent => Plan::Rest(None),
-        LeaseState::Fresh(at) | LeaseState::Unheard(at) => Plan::Rest(Some(until(at, now))),
+        LeaseState::Absent => Plan::Rest(ask_again),
+        LeaseState::Fresh(at) | LeaseState::Unheard(at) => {
+            Plan::Rest(Some(ask_again.map_or(until(at, now), |rest| rest.min(until(at, now)))))
+        }
         LeaseState::Expired => Plan::Probe,
     }
 }
@@ -90,7 +119,12 @@ mod tests {
             lease: LeaseState::Fresh(s(104)),
             lost: None,
             is_marked: false,
+            absent: None,
+            asked: None,
         };
+        let absent = |gone| Some(Absent { gone, uid: Some("u".into()) });
+        let soon = |milliseconds| Plan::Rest(Some(Duration::from_millis(milliseconds)));
+        let left = || PodSight::Left { uid: Some("u".into()) };
         let ended = || PodSight::Ended("container media-node ended with exit code 137 (OOMKilled)".into());
         let ended_cause = || LossCause::PodEnded("container media-node ended with exit code 137 (OOMKilled)".into());
         let silent = Lost { since: s(90), cause: LossCause::Silent, renewed: None };
@@ -113,6 +147,19 @@ mod tests {
                 World { pod: PodSight::Unseen, is_managed: false, ..world.clone() },
                 Plan::Rest(Some(Duration::from_millis(4005))),
             ),
+            (World { pod: left(), has_reported: false, ..world.clone() }, Plan::ConfirmPod),
+            (World { pod: left(), asked: Some(s(97)), ..world.clone() }, soon(2005)),
+            (
+                World { pod: left(), asked: Some(s(97)), lease: LeaseState::Expired, ..world.clone() },
+                Plan::Probe, // Whatever is known of its pod, its silence speaks.
+            ),
+            (World { pod: left(), asked: Some(s(95)), ..world.clone() }, Plan::ConfirmPod),
+            (World { pod: left(), is_managed: false, ..world.clone() }, soon(4005)),
+            (World { absent: absent(false), ..world.clone() }, Plan::ConfirmNode(Some("u".into()))),
+            (World { absent: absent(false), asked: Some(s(96)), ..world.clone() }, soon(1005)),
+            (World { absent: absent(true), ..world.clone() }, Plan::Rest(None)),
+            (World { lost: Some(silent.clone()), is_marked: true, pod: left(), ..world.clone() }, Plan::ConfirmPod),
+            (World { lost: Some(silent.clone()), pod: left(), ..world.clone() }, Plan::Mark(LossCause::Silent)),
             (World { lost: Some(silent.clone()), ..world.clone() }, Plan::Mark(LossCause::Silent)),
             (World { lost: Some(silent.clone()), is_marked: true, ..world.clone() }, Plan::Rest(None)),
             (World { lost: Some(silent), is_marked: true, pod: ended(), ..world }, Plan::Lose(ended_cause())),

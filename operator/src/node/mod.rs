@@ -6,3 +6,6 @@ pub mod observe;
 pub mod report;
 
 pub use act::reconcile;
+
+#[cfg(test)]
+mod api_tests;

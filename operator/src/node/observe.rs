@@ -26,12 +26,28 @@ pub struct World {
     pub lost: Option<Lost>,
     /// Its `Ready` condition says so.
     pub is_marked: bool,
+    /// Its MediaNode is not in the cache, although rooms name it.
+    pub absent: Option<Absent>,
+    /// When the API server was last asked about what the caches do not show of it.
+    pub asked: Option<Duration>,
 }
 
-/// Looks at the node `name`; `None` when there is no such MediaNode.
+/// A MediaNode that rooms name and the watch does not show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// The API server said that it is gone.
+    pub gone: bool,
+    /// UID that it had when the watch showed it.
+    pub uid: Option<String>,
+}
+
+/// Looks at the node `name`; `None` when there is no such MediaNode and no room names it.
 pub fn observe(cluster: &Cluster, name: &str, now: Now) -> Option<World> {
-    let node = cluster.node(name).filter(|n| n.object.is_some())?;
+    let node = cluster.node(name).filter(|n| n.object.is_some() || n.account.room_count() > 0)?;
+    let absent = || Absent { gone: node.gone.is_some(), uid: node.left.clone() };
     Some(World {
+        absent: node.object.is_none().then(absent),
+        asked: node.asked,
         is_managed: node.is_managed(),
         has_reported: node.has_reported(),
         pod: node.pod.clone(),

@@ -190,8 +190,9 @@ fn cause_of(node: &NodeSight) -> LossCause {
     }
 }
 
+/// A pod that is merely not shown any more is neither leaving nor dead before the API server says so.
 fn is_leaving(node: &NodeSight) -> bool {
-    node.standing == Standing::Leaving
+    node.standing == Standing::Leaving && !matches!(node.pod, PodSight::Left { .. })
 }
 
 /// Nothing is routed there, and the node agrees or never had anything.

@@ -15,7 +15,10 @@ use super::{
     place::Refusal,
     routes::{Routes, needs_node, routes},
 };
-use crate::{clock::Now, cluster::Assumed};
+use crate::{
+    clock::Now,
+    cluster::{Assumed, node::Life},
+};
 
 /// How often a changed number of people, or a changed explanation, may be written for one room.
 pub const COUNT_INTERVAL: Duration = Duration::from_secs(5);
@@ -83,6 +86,10 @@ pub fn decide(world: &World<'_>, now: Now) -> Plan {
     if let Some(reason) = end {
         return Plan { status: Some(ended(world, &current, reason, now)), ..idle(Verdict::Ended(reason)) };
     }
+    if world.route.as_ref().is_some_and(|r| r.life == Life::Unseen) {
+        // Nothing is known of its node, so there is nothing to be said: the node controller asks the API server.
+        return Plan { again: end_check, ..idle(Verdict::Unchanged) };
+    }
 
     let routes = routes(world, now);
     let desired = ongoing(world, &current, &routes, now);
@@ -140,7 +147,7 @@ fn end_reason(world: &World<'_>, current: &CallRoomStatus, now: Now) -> (Option<
         && let Some(served) = sight.served.filter(|s| s.epoch == route.epoch && s.participants == 0)
         && let (Some(since), Some(reported)) = (&served.empty_since, sight.reported_at)
     {
-        // The node itself has to have said that it was empty all that time: unknown is not zero.
+        // The node itself has to have said that it was empty all that time, and just now: unknown is not zero.
         match due(since.0, timeout, reported) {
             None => return (Some("EmptyTimeout"), None),
             _ => {

@@ -28,7 +28,7 @@ pub fn report(key: &RoomKey, room: &CallRoom, plan: &Plan, error: Option<&WriteE
             tracing::info!(room = %key, node, ms = took.as_millis(), "placed");
         }
         Verdict::Rerouted { from, to } => {
-            let lost = ctx.cluster().node(from).and_then(|n| n.lost.as_ref().map(|l| l.since));
+            let lost = ctx.cluster().node(from).and_then(|n| n.lost.as_ref().map(|l| l.since).or(n.gone));
             if let Some(since) = lost {
                 ctx.metrics.reroute_seconds.observe(now.mono.saturating_sub(since).as_secs_f64());
             }

@@ -11,10 +11,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    cluster::{
-        Assumed,
-        node::{Life, Standing},
-    },
+    cluster::{Assumed, node::Standing},
 };
 
 /// A first route.
@@ -40,9 +37,9 @@ pub struct Routes {
     pub again: Option<Duration>,
 }
 
-/// Whether the room is to be placed: it is not over and no living node carries it.
+/// Whether the room is to be placed: it is not over, and it has no node or its node is certainly dead.
 pub fn needs_node(world: &World<'_>) -> bool {
-    !is_settled(world) && world.route.as_ref().is_none_or(|r| r.life != Life::Serving)
+    !is_settled(world) && world.route.as_ref().is_none_or(|r| r.life.is_over())
 }
 
 /// Whether the room is over for good, or will be as soon as its end is written.
@@ -104,7 +101,7 @@ fn keep_previous(
     now: Now,
 ) -> (Option<Route>, Option<Duration>) {
     let (Some(route), Some(previous), Some(sight)) = (route, previous, &world.previous) else { return (None, None) };
-    if sight.life != Life::Serving {
+    if sight.life.is_over() {
         return (None, None);
     }
     let said_since = sight.reported_at.is_some_and(|at| at >= route.since.0);
