@@ -17,6 +17,9 @@ pub const NODE_LOST: &str = "NodeLost";
 /// How old a node's report may be to prove that the node is empty.
 pub const REPORT_VALID: Duration = Duration::from_secs(30);
 
+/// How long after a report arrived calls may be ended on its word. A node that serves rooms reports every 10 s at least.
+pub const ATTEST_VALID: Duration = Duration::from_secs(15);
+
 /// Everything known about one media node.
 #[derive(Clone, Debug, Default)]
 pub struct NodeEntry {
@@ -32,6 +35,8 @@ pub struct NodeEntry {
     pub account: Account,
     /// When its last report arrived.
     pub reported: Option<Duration>,
+    /// When its report was last seen to change. What a list shows first may be of any age, so it does not count.
+    pub attested: Option<Duration>,
     /// When it was first seen cordoned.
     pub cordoned: Option<Duration>,
     /// UID of the MediaNode that the watch showed and shows no longer.
@@ -248,6 +253,12 @@ impl NodeEntry {
             return Standing::Saturated;
         }
         Standing::Ready
+    }
+
+    /// Whether calls may be ended on the word of its latest report: the report is new, and the node can still write.
+    pub fn attests(&self, contact: &Contact, now: Duration) -> bool {
+        self.attested.is_some_and(|at| now.saturating_sub(at) <= ATTEST_VALID)
+            && matches!(self.lease_state(contact, now), LeaseState::Fresh(_))
     }
 
     /// What it reported about `room`.

@@ -34,6 +34,9 @@ impl Cluster {
         let reported_at = |n: &MediaNode| n.status.as_ref().and_then(|s| s.reported_at.clone());
         if reported_at(&node).is_some() && old.as_deref().and_then(reported_at) != reported_at(&node) {
             entry.reported = Some(now);
+            if old.as_ref().is_some_and(|o| o.metadata.uid == node.metadata.uid) {
+                entry.attested = Some(now);
+            }
         }
         entry.cordoned = if node.spec.cordoned { entry.cordoned.or(Some(now)) } else { None };
         let committed = entry.account.committed();
@@ -287,6 +290,7 @@ impl NodeEntry {
     fn forget_object(&mut self) {
         self.lost = None;
         self.reported = None;
+        self.attested = None;
         self.cordoned = None;
         self.account.report(Demand::default(), HashSet::new());
     }

@@ -26,6 +26,8 @@ pub const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 pub const EXPLANATION_INTERVAL: Duration = Duration::from_secs(60);
 /// How soon an emptiness that is due but not attested yet is looked at again.
 const ATTEST_AGAIN: Duration = Duration::from_secs(2);
+/// The same while the node is silent or its report old.
+const SILENCE_AGAIN: Duration = Duration::from_secs(10);
 
 /// What to do for a room.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,9 +151,10 @@ fn end_reason(world: &World<'_>, current: &CallRoomStatus, now: Now) -> (Option<
     {
         // The node itself has to have said that it was empty all that time, and just now: unknown is not zero.
         match due(since.0, timeout, reported) {
-            None => return (Some("EmptyTimeout"), None),
+            None if sight.attests => return (Some("EmptyTimeout"), None),
             _ => {
-                let rest = due(since.0, timeout, now.wall).unwrap_or(ATTEST_AGAIN).max(ATTEST_AGAIN);
+                let shortest = if sight.attests { ATTEST_AGAIN } else { SILENCE_AGAIN };
+                let rest = due(since.0, timeout, now.wall).unwrap_or(shortest).max(shortest);
                 again = soonest(again, Some(rest));
             }
         }

@@ -173,18 +173,56 @@ fn an_empty_call_ends_only_when_its_node_attests_the_emptiness() {
     let mut room = placed("r", 1, 4, "a");
     room.spec.lifetime.empty_timeout_seconds = Some(30);
     let mut cluster = with_room(&[("a", 10)], room);
+    let report = |cluster: &mut Cluster, version, seconds, epoch| {
+        renew(cluster, ["a"], seconds);
+        let said = reporting(node("a", version, 10), version, seconds, &[("r", epoch, 0)]);
+        cluster.apply_node(said, at(seconds).mono);
+    };
     assert_eq!(look(&cluster, "r", 1000).verdict, Verdict::Unchanged, "unknown is not zero");
-    cluster.apply_node(reporting(node("a", 2, 10), 2, 20, &[("r", 1, 0)]), at(20).mono);
+    report(&mut cluster, 2, 20, 1);
     assert_eq!(look(&cluster, "r", 25).again, Some(Duration::from_secs(5)));
     assert_eq!(look(&cluster, "r", 31).verdict, Verdict::Unchanged, "somebody may have joined since the report");
-    cluster.apply_node(reporting(node("a", 3, 10), 3, 31, &[("r", 1, 0)]), at(31).mono);
+    report(&mut cluster, 3, 31, 1);
     assert_eq!(look(&cluster, "r", 31).verdict, Verdict::Ended("EmptyTimeout"));
-    cluster.apply_node(reporting(node("a", 4, 10), 4, 31, &[("r", 2, 0)]), at(31).mono);
+    report(&mut cluster, 4, 32, 2);
     assert_eq!(
-        look(&cluster, "r", 31).verdict,
+        look(&cluster, "r", 32).verdict,
         Verdict::Unchanged,
         "a report about another epoch is about another call"
     );
+}
+
+#[test]
+fn an_old_report_ends_no_call() {
+    let silent_again = Some(Duration::from_secs(10));
+    let mut room = placed("r", 1, 4, "a");
+    room.spec.lifetime.empty_timeout_seconds = Some(30);
+    let empty = |version, seconds| reporting(node("a", version, 10), version, seconds, &[("r", 1, 0)]);
+    let attested = || {
+        let mut cluster = with_room(&[("a", 10)], room.clone());
+        cluster.apply_node(empty(2, 31), at(31).mono);
+        cluster
+    };
+
+    let cluster = attested();
+    let plan = look(&cluster, "r", 31);
+    assert_eq!((plan.verdict, plan.again), (Verdict::Unchanged, silent_again), "its lease has run out");
+
+    let mut cluster = attested();
+    renew(&mut cluster, ["a"], 42);
+    assert_eq!(look(&cluster, "r", 46).verdict, Verdict::Ended("EmptyTimeout"));
+    renew(&mut cluster, ["a"], 47);
+    let plan = look(&cluster, "r", 47);
+    assert_eq!((plan.verdict, plan.again), (Verdict::Unchanged, silent_again), "it renews, but its report is old");
+
+    // A leader that has just started lists what may have been written long ago.
+    let mut cluster = Cluster::new(crate::leader::LEASE_NAME);
+    cluster.apply_room(room.clone(), at(100).mono);
+    cluster.apply_node(empty(2, 31), at(100).mono);
+    renew(&mut cluster, ["a"], 100);
+    assert_eq!(look(&cluster, "r", 100).verdict, Verdict::Unchanged);
+    cluster.apply_node(empty(3, 105), at(105).mono);
+    assert_eq!(look(&cluster, "r", 105).verdict, Verdict::Ended("EmptyTimeout"));
 }
 
 #[test]

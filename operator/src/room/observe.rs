@@ -44,6 +44,8 @@ pub struct Sight<'a> {
     pub served: Option<&'a ServedRoom>,
     /// When the node reported, by the node's clock.
     pub reported_at: Option<Timestamp>,
+    /// That report is new enough, and the node well enough, for calls to be ended on its word.
+    pub attests: bool,
 }
 
 /// Looks at the room `key`; `None` when there is none.
@@ -51,7 +53,7 @@ pub fn observe<'a>(cluster: &'a Cluster, key: &RoomKey, now: Now) -> Option<Worl
     let entry = cluster.room(key)?;
     let room = &*entry.object;
     let status = room.status.as_ref();
-    let sight = |node: Option<&str>| node.map(|name| look(cluster.node(name), key));
+    let sight = |node: Option<&str>| node.map(|name| look(cluster, cluster.node(name), key, now));
     let mut world = World {
         room,
         route: sight(status.and_then(|s| s.route.as_ref()).map(|r| r.node.as_str())),
@@ -82,13 +84,16 @@ pub fn request(room: &CallRoom) -> Request<'_> {
     }
 }
 
-fn look<'a>(node: Option<&'a NodeEntry>, key: &RoomKey) -> Sight<'a> {
-    let Some(node) = node else { return Sight { life: Life::Gone, served: None, reported_at: None } };
+fn look<'a>(cluster: &Cluster, node: Option<&'a NodeEntry>, key: &RoomKey, now: Now) -> Sight<'a> {
+    let Some(node) = node else {
+        return Sight { life: Life::Unseen, served: None, reported_at: None, attests: false };
+    };
     let status = node.object.as_ref().and_then(|n| n.status.as_ref());
     Sight {
         life: node.life(),
         served: node.served(key),
         reported_at: status.and_then(|s| s.reported_at.as_ref()).map(|t| t.0),
+        attests: node.attests(cluster.contact(), now.mono),
     }
 }
 
