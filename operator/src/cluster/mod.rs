@@ -47,6 +47,8 @@ pub struct RoomEntry {
     pub written: Option<Duration>,
     /// When it was first seen.
     pub first_seen: Duration,
+    /// When its status was last seen to change.
+    pub changed: Duration,
     held_on: BTreeSet<String>,
 }
 

@@ -29,13 +29,15 @@ impl Cluster {
                 // A route is proven when the object shows its epoch, and refuted when it shows the epoch for another node.
                 let shown = room.status.as_ref().and_then(|s| s.route.as_ref()).map_or(0, |r| r.epoch);
                 let assumed = known.assumed.filter(|a| a.epoch > shown);
-                RoomEntry { object: Arc::new(room), assumed, ..known }
+                let changed = if room.status == known.object.status { known.changed } else { now };
+                RoomEntry { object: Arc::new(room), assumed, changed, ..known }
             }
             other => RoomEntry {
                 object: Arc::new(room),
                 assumed: None,
                 written: None,
                 first_seen: now,
+                changed: now,
                 held_on: other.map(|o| o.held_on).unwrap_or_default(),
             },
         };

@@ -10,7 +10,7 @@ use kube::{
 use serde::Serialize;
 
 use super::{
-    decide::{Plan, decide},
+    decide::{Plan, decide, share},
     observe::observe,
     report::report,
 };
@@ -138,8 +138,7 @@ async fn act(key: &RoomKey, room: &CallRoom, plan: &Plan, ctx: &Context) -> Resu
 /// When to look at a room again, spread by its name so that not all come at once.
 fn rest(key: &RoomKey, plan: &Plan) -> Duration {
     let base = if plan.waits { WAITING_RESYNC } else { RESYNC };
-    let spread = key.name.bytes().fold(0u32, |h, b| h.wrapping_mul(31).wrapping_add(b.into())) % 1000;
-    let resync = base + base * spread / 4000;
+    let resync = base + base * share(&key.name) / 4000;
     // What was just written may have set a clock running (an end, a longest duration).
     let after_write = if plan.status.is_some() { AFTER_WRITE } else { resync };
     plan.again.unwrap_or(resync).min(resync).min(after_write)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use callplane_crds::{
-    CallRoomStatus,
+    CallRoom, CallRoomStatus,
     callroom::Phase,
     condition::{self, Status, condition},
 };
@@ -20,10 +20,15 @@ use crate::{
     cluster::{Assumed, node::Life},
 };
 
-/// How often a changed number of people, or a changed explanation, may be written for one room.
+/// How often a changed number of people may be written for one room.
 pub const COUNT_INTERVAL: Duration = Duration::from_secs(5);
-/// How often a waiting room's explanation is brought up to date while its reason stays.
-pub const EXPLANATION_INTERVAL: Duration = Duration::from_secs(60);
+/// How often a waiting room's reason may change. One node can change the reason of every waiting room.
+pub const REASON_INTERVAL: Duration = Duration::from_secs(30);
+/// How often the numbers of a waiting room are brought up to date while its reason stays, at most. They count nodes, so one
+/// node changes them for every waiting room: each has a turn of its own in this time, by its name.
+pub const EXPLANATION_INTERVAL: Duration = Duration::from_secs(600);
+/// How long such a turn lasts.
+const TURN: Duration = Duration::from_secs(30);
 /// How soon an emptiness that is due but not attested yet is looked at again.
 const ATTEST_AGAIN: Duration = Duration::from_secs(2);
 /// The same while the node is silent or its report old.
@@ -101,9 +106,7 @@ pub fn decide(world: &World<'_>, now: Now) -> Plan {
         return Plan { waits, again, ..idle(Verdict::Unchanged) };
     }
     // What is merely more exact than before can wait a little; what is new cannot.
-    if let Some(interval) = may_wait(&current, &desired)
-        && let Some(rest) = world.written.and_then(|at| (at + interval).checked_sub(now.mono)).filter(|r| !r.is_zero())
-    {
+    if let Some(rest) = may_wait(world, &current, &desired, now.mono).filter(|rest| !rest.is_zero()) {
         return Plan { waits, again: soonest(again, Some(rest)), ..idle(Verdict::Unchanged) };
     }
     let verdict = match (&routes, &current.route) {
@@ -233,20 +236,47 @@ fn ended(world: &World<'_>, current: &CallRoomStatus, reason: &'static str, now:
     }
 }
 
-/// For how long a change from `current` to `desired` may wait, if it may: when only the count of people
-/// or the words of the explanation differ.
-fn may_wait(current: &CallRoomStatus, desired: &CallRoomStatus) -> Option<Duration> {
+/// How long a change from `current` to `desired` may wait, if it may: when only the count of people or the
+/// explanation differ.
+fn may_wait(world: &World<'_>, current: &CallRoomStatus, desired: &CallRoomStatus, now: Duration) -> Option<Duration> {
     let mut blurred = desired.clone();
     blurred.participants = current.participants;
     if blurred == *current {
-        return Some(COUNT_INTERVAL);
+        return world.written.map(|at| (at + COUNT_INTERVAL).saturating_sub(now));
     }
-    for condition in &mut blurred.conditions {
-        if let Some(old) = current.conditions.iter().find(|c| c.type_ == condition.type_) {
-            condition.message.clone_from(&old.message);
+    let mut blur = |part: fn(&mut Condition) -> &mut String| {
+        for condition in &mut blurred.conditions {
+            let same = |c: &&Condition| c.type_ == condition.type_ && c.status == condition.status;
+            if let Some(mut old) = current.conditions.iter().find(same).cloned() {
+                part(condition).clone_from(part(&mut old));
+            }
         }
+        blurred == *current
+    };
+    // Counted from whoever's write, so that a new leader does not write them all anew at once.
+    if blur(|c| &mut c.message) {
+        let told = (world.changed + EXPLANATION_INTERVAL / 2).saturating_sub(now);
+        return Some(told.max(until_turn(world.room, now)));
     }
-    (blurred == *current).then_some(EXPLANATION_INTERVAL)
+    blur(|c| &mut c.reason).then_some((world.changed + REASON_INTERVAL).saturating_sub(now))
+}
+
+/// Time until the room's turn to have its numbers brought up to date; zero while it lasts.
+fn until_turn(room: &CallRoom, now: Duration) -> Duration {
+    let period = EXPLANATION_INTERVAL.as_millis();
+    let begins = period * u128::from(share(room.metadata.name.as_deref().unwrap_or_default())) / 1000;
+    let since = (now.as_millis() + period - begins) % period;
+    if since < TURN.as_millis() {
+        return Duration::ZERO;
+    }
+    Duration::from_millis(u64::try_from(period - since).unwrap_or_default())
+}
+
+/// 0 to 999, by a name: what would come at once for many is spread by it.
+pub(super) fn share(name: &str) -> u32 {
+    // FNV-1a, and its high bits: names that differ in their last digit alone are to be far apart.
+    let hash = name.bytes().fold(0x811c_9dc5u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    (hash.wrapping_mul(0x9e37_79b9) >> 16) % 1000
 }
 
 /// Time left until `seconds` after `from`; `None` when it is over.

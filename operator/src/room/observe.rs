@@ -29,6 +29,8 @@ pub struct World<'a> {
     pub assumed: Option<&'a Assumed>,
     /// When its status was last written.
     pub written: Option<Duration>,
+    /// When its status was last seen to change, whoever wrote it.
+    pub changed: Duration,
     /// Pools that it may be in. Counted only when it needs a node.
     pub allowed_pools: u32,
     /// Nodes that it might go to. Listed only when it needs one.
@@ -60,6 +62,7 @@ pub fn observe<'a>(cluster: &'a Cluster, key: &RoomKey, now: Now) -> Option<Worl
         previous: sight(status.and_then(|s| s.previous_route.as_ref()).map(|r| r.node.as_str())),
         assumed: entry.assumed.as_ref(),
         written: entry.written,
+        changed: entry.changed,
         allowed_pools: 0,
         candidates: Vec::new(),
     };

@@ -246,3 +246,76 @@ fn a_hundred_thousand_rooms_fit() {
     println!("100 000 rooms take {used} MiB");
     assert!(used < 400, "{used} MiB");
 }
+
+/// Rooms that fit nowhere, many of them, while the numbers that explain it move all the time.
+#[test]
+fn waiting_rooms_are_told_why_without_a_storm_of_writes() {
+    const ROOMS: usize = 2000;
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let mut cluster = cluster(&names.map(|n| (n, 0)), Placement::Packed);
+    let mut server = Server::default();
+    for i in 0..ROOMS {
+        server.create(&format!("standup-{i}"), 4);
+        cluster.apply_room(server.rooms[&format!("standup-{i}")].clone(), at(0).mono);
+    }
+    // Nodes come and go as candidates: full, or cordoned.
+    let stir = |cluster: &mut Cluster, step: u64| {
+        let mut moved = node(names[step as usize % names.len()], 100 + step, 0);
+        moved.spec.cordoned = (step as usize / names.len()).is_multiple_of(2);
+        cluster.apply_node(moved, at(step * 30).mono);
+        renew(cluster, names, step * 30);
+    };
+    let look = |cluster: &mut Cluster, server: &mut Server, seconds| {
+        let mut writes = 0;
+        for i in 0..ROOMS {
+            let name = key(&format!("standup-{i}"));
+            if let Some((room, Plan { status: Some(status), .. })) = turn(cluster, &name, at(seconds)) {
+                let answer = server.apply(&room, status).unwrap();
+                cluster.wrote_room(&name, at(seconds).mono);
+                cluster.answer_room(answer, at(seconds).mono);
+                writes += 1;
+            }
+        }
+        writes
+    };
+    let message = |server: &Server, i| server.rooms[&format!("standup-{i}")].status.clone().unwrap().conditions[0].message.clone();
+    assert_eq!(look(&mut cluster, &mut server, 0), ROOMS, "each says at once why it waits");
+    let first = message(&server, 7);
+    assert!(first.contains("looked at 6: 6 full"), "{first}");
+    let mut total = 0;
+    for step in 1..=40 {
+        stir(&mut cluster, step);
+        let writes = look(&mut cluster, &mut server, step * 30);
+        assert!(writes < ROOMS / 10, "{writes} at once after {} s", step * 30);
+        total += writes;
+    }
+    assert!((ROOMS / 2..=2 * ROOMS).contains(&total), "{total} in 20 minutes");
+    assert_ne!(message(&server, 7), first, "in the end it is up to date");
+    // A long time without any change makes nobody's turn come early.
+    stir(&mut cluster, 161);
+    let writes = look(&mut cluster, &mut server, 161 * 30);
+    assert!((1..ROOMS / 10).contains(&writes), "{writes} at once after an hour of rest");
+
+    // Another leader takes over with a cache that has been warm for a while.
+    let mut successor = crate::cluster::fixtures::cluster(&names.map(|n| (n, 0)), Placement::Packed);
+    for room in server.rooms.values() {
+        successor.apply_room(room.clone(), at(1200).mono);
+    }
+    renew(&mut successor, names, 1230);
+    assert_eq!(look(&mut successor, &mut server, 1230), 0, "it writes nothing just because it is new");
+
+    // The reason is news, but not more often than every 30 s.
+    for name in names {
+        let mut moved = node(name, 1000, 0);
+        moved.status = None;
+        successor.apply_node(moved, at(1231).mono);
+    }
+    assert_eq!(look(&mut successor, &mut server, 1231), ROOMS);
+    for name in names {
+        successor.apply_node(node(name, 1001, 0), at(1240).mono);
+    }
+    renew(&mut successor, names, 1240);
+    assert_eq!(look(&mut successor, &mut server, 1240), 0);
+    renew(&mut successor, names, 1262);
+    assert_eq!(look(&mut successor, &mut server, 1262), ROOMS);
+}
