@@ -1,14 +1,15 @@
 //! Whether a media node's lease still speaks for it, and whether we could have heard it.
 //!
 //! Renewals are dated by our own monotonic clock at the moment the watch shows them, so clocks of other
-//! machines do not matter. Our own leader lease is renewed through the API server and comes back through
-//! the same watch as the nodes' leases: while it arrives, so would theirs. When it does not, nobody is
-//! judged, and everybody gets a full lease duration and some slack to renew again once it does.
+//! machines do not matter. A watch shows changes in the order in which they were made, so a renewal that arrives,
+//! whosever it is, proves that all earlier ones have been heard. Our own leader lease is renewed through the API server
+//! and comes back through the same watch, so there always is one to wait for; a follower hears its leader and the nodes.
+//! When nothing is heard nobody is judged, and everybody gets a full lease duration and some slack to renew once it is.
 
 use std::time::Duration;
 
-/// How long the canary may be silent before our contact with the API server counts as interrupted.
-pub const CANARY_SILENCE: Duration = Duration::from_secs(5);
+/// How long no renewal at all may be heard before our contact with the API server counts as interrupted.
+pub const SILENCE: Duration = Duration::from_secs(5);
 /// Time a node gets on top of its lease duration after contact was interrupted.
 pub const RETURN_SLACK: Duration = Duration::from_secs(3);
 /// Leases that expire within one lease duration before it looks like our fault rather than theirs: this many and a third of the fleet.
@@ -43,33 +44,39 @@ pub enum LeaseState {
 /// Our contact with the API server.
 #[derive(Clone, Debug, Default)]
 pub struct Contact {
-    canary: Option<Duration>,
+    heard: Option<Duration>,
     since: Option<Duration>,
     mass_expiry: Option<Duration>,
 }
 
 impl Contact {
-    /// Our own lease came back through the watch.
-    pub fn canary_seen(&mut self, now: Duration) {
+    /// A renewal came through the watch: our own, or a node's.
+    pub fn heard(&mut self, now: Duration) {
         if !self.is_current(now) {
             self.since = Some(now);
         }
-        self.canary = Some(now);
+        self.heard = Some(now);
     }
 
-    /// Too many leases expired at once for it to be their fault.
-    pub fn mass_expiry_seen(&mut self, now: Duration) {
-        self.mass_expiry = Some(now);
-    }
-
-    /// When [`Contact::mass_expiry_seen`] was last told.
-    pub fn mass_expiry(&self) -> Option<Duration> {
-        self.mass_expiry
+    /// Whether these expiries (all of them in the past) are too many at once, out of `serving` leases, for it to be their
+    /// fault, and nobody is to be judged for that yet.
+    ///
+    /// The time that everybody gets for it runs from the moment at which they were too many and we could have heard
+    /// otherwise. Who looks later (a new leader) does not begin it anew.
+    pub fn suspect(&mut self, mut expiries: Vec<Duration>, serving: usize, now: Duration) -> bool {
+        expiries.sort_unstable();
+        let Some(last) = expiries.last().copied() else { return false };
+        let needed = MASS_EXPIRY.max(serving.div_ceil(3));
+        let mut together = expiries.into_iter().filter(|at| *at + DEFAULT_LEASE >= last);
+        let Some(at) = together.nth(needed - 1) else { return false };
+        let from = self.since.map_or(at, |since| since.max(at));
+        self.mass_expiry = self.mass_expiry.max(Some(from));
+        now < from + DEFAULT_LEASE + RETURN_SLACK
     }
 
     /// Whether we would hear a renewal.
     pub fn is_current(&self, now: Duration) -> bool {
-        self.canary.is_some_and(|seen| now.saturating_sub(seen) <= CANARY_SILENCE)
+        self.heard.is_some_and(|seen| now.saturating_sub(seen) <= SILENCE)
     }
 
     /// What `lease` says at `now`.
@@ -105,13 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_expires_only_while_our_own_renewals_arrive() {
+    fn a_lease_expires_only_while_renewals_arrive() {
         let mut contact = Contact::default();
-        contact.canary_seen(s(0));
+        contact.heard(s(0));
         assert_eq!(contact.judge(Some(&lease(10)), s(17)), LeaseState::Fresh(s(18)));
         assert_eq!(contact.judge(Some(&lease(10)), s(18)), LeaseState::Unheard(s(19)), "nothing heard since 0");
         for t in (2..=18).step_by(2) {
-            contact.canary_seen(s(t));
+            contact.heard(s(t));
         }
         assert_eq!(contact.judge(Some(&lease(10)), s(18)), LeaseState::Expired);
         assert_eq!(contact.judge(None, s(18)), LeaseState::Absent);
@@ -120,11 +127,11 @@ mod tests {
     #[test]
     fn after_an_outage_everyone_gets_a_whole_lease_and_slack() {
         let mut contact = Contact::default();
-        contact.canary_seen(s(0));
-        contact.canary_seen(s(100));
+        contact.heard(s(0));
+        contact.heard(s(100));
         assert_eq!(contact.judge(Some(&lease(2)), s(101)), LeaseState::Unheard(s(111)));
         for t in (102..=112).step_by(2) {
-            contact.canary_seen(s(t));
+            contact.heard(s(t));
         }
         assert_eq!(contact.judge(Some(&lease(2)), s(110)), LeaseState::Unheard(s(111)));
         assert_eq!(contact.judge(Some(&lease(2)), s(111)), LeaseState::Expired);
@@ -133,5 +140,20 @@ mod tests {
             LeaseState::Expired,
             "renewed since: on its own clock again"
         );
+    }
+
+    #[test]
+    fn expiries_are_suspicious_only_together_and_only_for_a_while() {
+        let mut contact = Contact::default();
+        contact.heard(s(0));
+        assert!(!contact.suspect(vec![], 9, s(20)));
+        assert!(!contact.suspect(vec![s(20), s(20)], 2, s(20)), "two are not many");
+        assert!(!contact.suspect(vec![s(20), s(20), s(20)], 10, s(20)), "three of ten are not many");
+        assert!(
+            !contact.suspect(vec![s(3), s(11), s(20)], 9, s(20)),
+            "nor are three that have nothing to do with each other"
+        );
+        assert!(contact.suspect(vec![s(12), s(15), s(18)], 9, s(28)));
+        assert!(!contact.suspect(vec![s(12), s(15), s(18)], 9, s(29)), "they had their chance");
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 
 use super::{
     Cluster, Effects, RoomKey, is_older,
-    liveness::{DEFAULT_LEASE, MASS_EXPIRY, RETURN_SLACK, SeenLease},
+    liveness::{DEFAULT_LEASE, SeenLease},
     node::{Life, LossCause, Lost, NodeEntry, PodSight, Standing},
 };
 
@@ -180,13 +180,13 @@ impl Cluster {
         effects
     }
 
-    /// Takes in a Lease: our own is the canary, the others are nodes'.
+    /// Takes in a Lease: the leader's, or a node's.
     pub fn apply_lease(&mut self, lease: &Lease, now: Duration) -> Effects {
         let Some(name) = lease.metadata.name.as_deref() else { return Effects::default() };
         if name == self.leader_lease {
             if lease.metadata.resource_version != self.leader_renewed {
                 self.leader_renewed.clone_from(&lease.metadata.resource_version);
-                self.contact.canary_seen(now);
+                self.contact.heard(now);
             }
             return Effects::default();
         }
@@ -200,7 +200,10 @@ impl Cluster {
         let entry = self.nodes.entry(name.to_owned()).or_default();
         let seen = match &entry.lease {
             Some(old) if old.renewed == renewed => old.seen,
-            _ => now,
+            _ => {
+                self.contact.heard(now);
+                now
+            }
         };
         entry.lease = Some(SeenLease { renewed, seen, duration });
         let mut effects = Effects::default();
@@ -254,18 +257,10 @@ impl Cluster {
 
     /// Suspects ourselves when many leases expire at once. Returns whether judgement is suspended.
     pub fn suspect_mass_expiry(&mut self, now: Duration) -> bool {
-        let serving: Vec<&NodeEntry> =
-            self.nodes.values().filter(|n| n.lease.is_some() && n.life() == Life::Serving).collect();
-        let expired = serving.iter().filter(|n| n.lease.as_ref().is_some_and(|l| now >= l.seen + l.duration)).count();
-        if expired < MASS_EXPIRY || expired * 3 < serving.len() {
-            return false;
-        }
-        let window = 4 * (DEFAULT_LEASE + RETURN_SLACK);
-        if self.contact.mass_expiry().is_some_and(|at| now.saturating_sub(at) < window) {
-            return false;
-        }
-        self.contact.mass_expiry_seen(now);
-        true
+        let serving = self.nodes.values().filter(|n| n.life() == Life::Serving).filter_map(|n| n.lease.as_ref());
+        let ends: Vec<Duration> = serving.map(|l| l.seen + l.duration).collect();
+        let expired = ends.iter().copied().filter(|end| *end <= now).collect();
+        self.contact.suspect(expired, ends.len(), now)
     }
 
     fn standing(&self, name: &str, now: Duration) -> Standing {

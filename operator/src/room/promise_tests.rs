@@ -278,7 +278,9 @@ fn waiting_rooms_are_told_why_without_a_storm_of_writes() {
         }
         writes
     };
-    let message = |server: &Server, i| server.rooms[&format!("standup-{i}")].status.clone().unwrap().conditions[0].message.clone();
+    let message = |server: &Server, i| {
+        server.rooms[&format!("standup-{i}")].status.clone().unwrap().conditions[0].message.clone()
+    };
     assert_eq!(look(&mut cluster, &mut server, 0), ROOMS, "each says at once why it waits");
     let first = message(&server, 7);
     assert!(first.contains("looked at 6: 6 full"), "{first}");
