@@ -2,8 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use callplane_crds::{MediaNode, condition, medianode::ServedRoom, names};
-use k8s_openapi::api::core::v1::Pod;
+use callplane_crds::{
+    MediaNode,
+    condition::{self, Status},
+    medianode::ServedRoom,
+    names,
+};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition};
 
 use super::{
     RoomKey,
@@ -25,6 +30,8 @@ pub const ATTEST_VALID: Duration = Duration::from_secs(15);
 pub struct NodeEntry {
     /// The MediaNode.
     pub object: Option<Arc<MediaNode>>,
+    /// What its conditions say, read once when it comes: every decision about a room looks at every node.
+    pub says: Says,
     /// Its pod.
     pub pod: PodSight,
     /// Its lease.
@@ -45,6 +52,32 @@ pub struct NodeEntry {
     pub gone: Option<Duration>,
     /// When the API server was last asked about what the watches do not show of it.
     pub asked: Option<Duration>,
+}
+
+/// What the conditions of a MediaNode say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Says {
+    /// `Ready` holds.
+    pub ready: bool,
+    /// `Saturated` holds.
+    pub saturated: bool,
+    /// `Ready` is `Unknown` because the operator gave it up.
+    pub lost: bool,
+}
+
+impl Says {
+    /// What `node` says.
+    pub fn of(node: &MediaNode) -> Self {
+        let conditions = node.status.as_ref().map_or(&[][..], |s| &s.conditions);
+        let given_up = |c: &Condition| {
+            c.type_ == condition::node::READY && c.status == Status::Unknown.as_str() && c.reason == NODE_LOST
+        };
+        Self {
+            ready: condition::is_true(conditions, condition::node::READY),
+            saturated: condition::is_true(conditions, condition::node::SATURATED),
+            lost: conditions.iter().any(given_up),
+        }
+    }
 }
 
 /// The operator's verdict that a node carries no calls any more.
@@ -201,21 +234,12 @@ impl NodeEntry {
         self.object.as_ref().is_some_and(|n| n.status.as_ref().is_some_and(|s| s.reported_at.is_some()))
     }
 
-    /// Whether its `Ready` condition says that it was given up.
-    pub fn is_marked_lost(&self) -> bool {
-        self.object.as_ref().and_then(|n| n.status.as_ref()).is_some_and(|s| {
-            s.conditions
-                .iter()
-                .any(|c| c.type_ == condition::node::READY && c.status == "Unknown" && c.reason == NODE_LOST)
-        })
-    }
-
     /// Whether a room can be there.
     pub fn life(&self) -> Life {
         match &self.object {
             None if self.gone.is_some() => Life::Gone,
             None => Life::Unseen,
-            Some(_) if self.lost.is_some() || self.is_marked_lost() => Life::Lost,
+            Some(_) if self.lost.is_some() || self.says.lost => Life::Lost,
             Some(_) => Life::Serving,
         }
     }
@@ -231,13 +255,12 @@ impl NodeEntry {
         if self.life() != Life::Serving {
             return Standing::Lost;
         }
-        let conditions = node.status.as_ref().map_or(&[][..], |s| &s.conditions);
         // A pod that the watch shows no longer may be alive, but no room should count on it.
         let leaves = matches!(self.pod, PodSight::There { terminating: true, .. } | PodSight::Left { .. });
         if node.metadata.deletion_timestamp.is_some() || leaves {
             return Standing::Leaving;
         }
-        if !condition::is_true(conditions, condition::node::READY) {
+        if !self.says.ready {
             return Standing::NotReady;
         }
         match self.lease_state(contact, now) {
@@ -249,7 +272,7 @@ impl NodeEntry {
         if node.spec.cordoned {
             return Standing::Cordoned;
         }
-        if condition::is_true(conditions, condition::node::SATURATED) {
+        if self.says.saturated {
             return Standing::Saturated;
         }
         Standing::Ready

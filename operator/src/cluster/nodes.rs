@@ -12,7 +12,7 @@ use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use super::{
     Cluster, Effects, RoomKey, is_older,
     liveness::{DEFAULT_LEASE, SeenLease},
-    node::{Life, LossCause, Lost, NodeEntry, PodSight, Standing},
+    node::{Life, LossCause, Lost, NodeEntry, PodSight, Says, Standing},
 };
 
 impl Cluster {
@@ -64,6 +64,7 @@ impl Cluster {
             effects.rooms.extend(entry.account.rooms().cloned());
             (entry.left, entry.gone, entry.asked) = (None, None, None);
         }
+        entry.says = Says::of(&node);
         entry.object = Some(Arc::new(node));
         if self.standing(&name, now) == Standing::Ready && (before != Standing::Ready || relieved) {
             self.wake_waiting(&mut effects);
@@ -92,6 +93,7 @@ impl Cluster {
         effects.nodes.push(name.to_owned());
         entry.left.clone_from(&object.metadata.uid);
         entry.object = None;
+        entry.says = Says::default();
         entry.lease = None;
         entry.asked = None;
         entry.forget_object();

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use callplane_crds::mediapool::Placement;
+use callplane_crds::{
+    condition::{Status, condition},
+    mediapool::Placement,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     fixtures::*,
@@ -226,4 +230,32 @@ fn after_an_outage_of_the_api_server_all_have_the_time_to_come_back() {
     // The same renewal shown once more by a list says nothing.
     cluster.apply_lease(&lease("d", 2072, 72), at(78).mono);
     assert_eq!(state(&cluster, 78), liveness::LeaseState::Unheard(at(79).mono), "nothing new was heard for 6 s");
+}
+
+#[test]
+fn what_a_node_says_is_read_anew_with_each_version() {
+    let mut cluster = cluster(&[("a", 10)], Placement::Packed);
+    let saying = |version, conditions: Vec<Condition>| {
+        let mut node = node("a", version, 10);
+        node.status.as_mut().unwrap().conditions = conditions;
+        node
+    };
+    let says = |type_, status, reason| condition(&[], type_, status, reason, "", None, wall(1));
+    let cases = [
+        (vec![says("Ready", Status::Unknown, node::NODE_LOST)], Standing::Lost),
+        (vec![says("Ready", Status::Unknown, "Confused")], Standing::NotReady),
+        (
+            vec![says("Ready", Status::True, "Serving"), says("Saturated", Status::True, "Overloaded")],
+            Standing::Saturated,
+        ),
+        (vec![says("Ready", Status::True, "Serving"), says("Saturated", Status::False, "Available")], Standing::Ready),
+        (vec![], Standing::NotReady),
+    ];
+    for (version, (conditions, expected)) in (2..).zip(cases) {
+        cluster.apply_node(saying(version, conditions.clone()), at(1).mono);
+        assert_eq!(standing(&cluster, "a", 1), expected, "{conditions:?}");
+        assert_eq!(cluster.node("a").unwrap().life() == Life::Lost, expected == Standing::Lost);
+        cluster.apply_node(saying(1, vec![]), at(1).mono);
+        assert_eq!(standing(&cluster, "a", 1), expected, "an older version changes nothing");
+    }
 }

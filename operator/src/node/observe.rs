@@ -53,7 +53,7 @@ pub fn observe(cluster: &Cluster, name: &str, now: Now) -> Option<World> {
         pod: node.pod.clone(),
         lease: node.lease_state(cluster.contact(), now.mono),
         lost: node.lost.clone(),
-        is_marked: node.is_marked_lost(),
+        is_marked: node.says.lost,
     })
 }
 
