@@ -156,6 +156,10 @@ pub enum Phase {
     Ready,
     /// It is over.
     Ended,
+    /// One that this version does not know, written by a newer one. Read so that the object can be read at all; never written.
+    #[serde(other, skip_serializing)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// Where a call's media flows. Every change is a new route with the next epoch.
@@ -181,6 +185,10 @@ pub enum RouteMode {
     /// Through a media node.
     #[serde(rename = "SFU")]
     Sfu,
+    /// One that this version does not know, written by a newer one. Read so that the object can be read at all; never written.
+    #[serde(other, skip_serializing)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// A room as its nodes need it: identity, size and routes, without the rest.
@@ -211,6 +219,13 @@ impl CallRoom {
         self.spec.ended
             || self.metadata.deletion_timestamp.is_some()
             || self.status.as_ref().is_some_and(|s| s.phase == Some(Phase::Ended))
+    }
+
+    /// Whether this version knows all that its status says. One that a newer version wrote is left as it is.
+    pub fn is_understood(&self) -> bool {
+        let Some(status) = &self.status else { return true };
+        let mut routes = status.route.iter().chain(&status.previous_route);
+        status.phase != Some(Phase::Unknown) && routes.all(|r| r.mode != RouteMode::Unknown)
     }
 
     /// What a node needs of it.

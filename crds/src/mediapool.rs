@@ -101,6 +101,10 @@ pub enum Placement {
     Packed,
     /// The least loaded.
     Spread,
+    /// One that this version does not know, written by a newer one. Read so that the object can be read at all; never written.
+    #[serde(other, skip_serializing)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// How clients' packets reach a node.
@@ -138,6 +142,10 @@ pub enum ReachabilityMode {
     /// At the pod's own address: for flat networks.
     #[default]
     Pod,
+    /// One that this version does not know, written by a newer one. Read so that the object can be read at all; never written.
+    #[serde(other, skip_serializing)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// A range of ports, both ends included.

@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use callplane_crds::{CallRoom, MediaPool, all, to_yaml};
+use callplane_crds::{
+    CallRoom, MediaPool, RouteMode, all,
+    callroom::Phase,
+    mediapool::{Placement, ReachabilityMode},
+    to_yaml,
+};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps, JSONSchemaPropsOrArray,
     JSONSchemaPropsOrBool,
@@ -221,4 +226,42 @@ fn samples_say_nothing_that_is_not_understood() {
         *kinds.entry(kind).or_insert(0) += 1;
     }
     assert!(kinds["CallRoom"] >= 1 && kinds["MediaPool"] >= 3, "{kinds:?}");
+}
+
+/// One object that a newer version wrote must not hide all others from an older one: lists are read as a whole.
+#[test]
+fn a_list_with_values_of_the_future_is_read() {
+    let route =
+        |mode| json!({"epoch": 2, "mode": mode, "node": "a", "reason": "Scheduled", "since": "2026-01-01T00:00:00Z"});
+    let room = |status| json!({"metadata": {"name": "r"}, "spec": {"maxParticipants": 4}, "status": status});
+    let list = json!([
+        room(json!({"phase": "Ready", "route": route("SFU")})),
+        room(json!({"phase": "Levitating", "route": route("SFU")})),
+        room(json!({"phase": "Ready", "route": route("Telepathy")})),
+        room(json!({"phase": "Ready", "route": route("SFU"), "previousRoute": route("Telepathy")})),
+    ]);
+    let rooms: Vec<CallRoom> = serde_json::from_value(list).unwrap();
+    assert_eq!(rooms.iter().map(CallRoom::is_understood).collect::<Vec<_>>(), [true, false, false, false]);
+    let status = |i: usize| rooms[i].status.clone().unwrap();
+    assert_eq!((status(1).phase, status(2).route.unwrap().mode), (Some(Phase::Unknown), RouteMode::Unknown));
+    assert!(
+        rooms[1..].iter().all(|r| serde_json::to_value(r).is_err()),
+        "what is not understood is never written back"
+    );
+
+    let list = json!([
+        {"metadata": {"name": "p"}, "spec": {"placement": "Scattered", "reachability": {"mode": "Pigeon"}}},
+        {"metadata": {"name": "q"}, "spec": {"placement": "Spread", "reachability": {"mode": "Pod"}}},
+    ]);
+    let pools: Vec<MediaPool> = serde_json::from_value(list).unwrap();
+    let read = pools.iter().map(|p| (p.spec.placement, p.spec.reachability.mode)).collect::<Vec<_>>();
+    assert_eq!(read, [(Placement::Unknown, ReachabilityMode::Unknown), (Placement::Spread, ReachabilityMode::Pod)]);
+}
+
+#[test]
+fn values_of_the_future_are_not_offered() {
+    for crd in all() {
+        let schema = serde_json::to_string(&crd).unwrap();
+        assert!(!schema.contains("\"Unknown\""), "{}", crd.spec.names.kind);
+    }
 }

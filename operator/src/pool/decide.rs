@@ -76,6 +76,8 @@ pub enum Hindrance {
     Crashes(Duration),
     /// No port of the range is free.
     NoPorts,
+    /// This version does not know how the pool's nodes are to be reached.
+    UnknownReachability,
 }
 
 /// What to do for a pool.
@@ -101,10 +103,11 @@ pub fn decide(world: &World, now: Now) -> Plan {
     for node in dead {
         steps.push(Step::Bury { node: node.name.clone(), cause: cause_of(node) });
     }
+    let is_known = world.pool.spec.reachability.mode != ReachabilityMode::Unknown;
     for node in &living {
         if let Some((since, _)) = node.lost {
             look_after((since + SILENT_KEPT).saturating_sub(now.mono));
-        } else if node.pod == PodSight::Unseen && node.is_blank {
+        } else if node.pod == PodSight::Unseen && node.is_blank && is_known {
             // Its pod is made right after it; this is for when that was interrupted.
             match node.age(now).and_then(|age| POD_EXPECTED.checked_sub(age)) {
                 Some(rest) if !rest.is_zero() => look_after(rest),
@@ -152,6 +155,9 @@ fn create(world: &World, missing: usize, now: Now, steps: &mut Vec<Step>) -> Opt
     if missing == 0 {
         return None;
     }
+    if world.pool.spec.reachability.mode == ReachabilityMode::Unknown {
+        return Some(Hindrance::UnknownReachability);
+    }
     let not_before = world.crashes.not_before();
     if now.mono < not_before {
         return Some(Hindrance::Crashes(not_before));
@@ -161,7 +167,7 @@ fn create(world: &World, missing: usize, now: Now, steps: &mut Vec<Step>) -> Opt
     let mut taken = world.taken_ports.clone();
     for _ in 0..missing.min(CREATE_BATCH) {
         let ports = match (spec.reachability.mode, spec.reachability.ports) {
-            (ReachabilityMode::Pod, _) | (_, None) => Vec::new(),
+            (ReachabilityMode::Pod | ReachabilityMode::Unknown, _) | (_, None) => Vec::new(),
             (_, Some(range)) => match free_ports(range, workers, &taken) {
                 Some(ports) => ports,
                 None => return Some(Hindrance::NoPorts),

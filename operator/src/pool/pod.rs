@@ -156,7 +156,7 @@ fn arguments(node: &MediaNode, pool: &MediaPoolSpec) -> Vec<String> {
     };
     let address = match (&reach.announce, reach.mode) {
         (Some(fixed), _) => fixed.as_str(),
-        (None, ReachabilityMode::Pod) => "$(POD_IP)",
+        (None, ReachabilityMode::Pod | ReachabilityMode::Unknown) => "$(POD_IP)",
         (None, ReachabilityMode::HostPort | ReachabilityMode::HostNetwork) => "$(HOST_IP)",
     };
     // A port of the machine is forwarded to another of the pod; in the other modes they are the same.
@@ -186,7 +186,7 @@ fn ports(node: &MediaNode, pool: &MediaPoolSpec) -> Vec<ContainerPort> {
         let given = usize::try_from(worker).ok().and_then(|i| node.spec.rtc_ports.get(i)).copied();
         let own = i32::from(RTC_PORT) + worker;
         let (container_port, host_port) = match pool.reachability.mode {
-            ReachabilityMode::Pod => (own, None),
+            ReachabilityMode::Pod | ReachabilityMode::Unknown => (own, None),
             ReachabilityMode::HostPort => (own, given),
             // On the machine's network the two are the same, and naming it keeps the scheduler from giving it twice.
             ReachabilityMode::HostNetwork => (given.unwrap_or(own), given),

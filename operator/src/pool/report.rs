@@ -45,6 +45,12 @@ pub fn status(world: &World, plan: &Plan, now: Now) -> MediaPoolStatus {
             "NoPorts",
             format!("{nodes}; all ports of reachability.ports are given out: widen the range or lower replicas"),
         )),
+        Some(Hindrance::UnknownReachability) => Some((
+            "UnknownReachability",
+            format!(
+                "{nodes}; this operator does not know reachability.mode: it is older than the MediaPool's definition"
+            ),
+        )),
         None => None,
     };
     let available = if ready >= wanted {

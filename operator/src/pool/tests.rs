@@ -280,3 +280,16 @@ proptest! {
         prop_assert_eq!(back + made, (replicas - active).max(0));
     }
 }
+
+#[test]
+fn a_pool_whose_reachability_is_of_the_future_keeps_its_nodes_and_makes_none() {
+    let mut cluster = cluster(&[("a", 10)], Placement::Packed);
+    let mut world = world(&mut cluster, 3, 0);
+    let mut pool = (*world.pool).clone();
+    pool.spec.reachability.mode = ReachabilityMode::Unknown;
+    world.pool = Arc::new(pool);
+    let plan = decide(&world, at(0));
+    assert_eq!((plan.steps.as_slice(), &plan.hindrance), (&[][..], &Some(Hindrance::UnknownReachability)));
+    let said = report::status(&world, &plan, at(0)).conditions[0].clone();
+    assert_eq!((said.status.as_str(), said.reason.as_str()), ("False", "UnknownReachability"));
+}

@@ -83,7 +83,8 @@ pub fn decide(world: &World<'_>, now: Now) -> Plan {
     let room = world.room;
     let current = room.status.clone().unwrap_or_default();
     let idle = |verdict| Plan { status: None, assume: None, delete: false, waits: false, again: None, verdict };
-    if room.metadata.deletion_timestamp.is_some() {
+    // What a newer operator decided is not understood here, so it is not touched either.
+    if room.metadata.deletion_timestamp.is_some() || !room.is_understood() {
         return idle(Verdict::Unchanged);
     }
     if current.phase == Some(Phase::Ended) {

@@ -278,3 +278,14 @@ fn an_old_route_is_kept_until_nobody_is_on_it() {
     cluster.mark_lost("a", LossCause::PodGone, at(11).mono);
     assert!(!kept(&cluster, 11), "its node died");
 }
+
+#[test]
+fn a_room_that_a_newer_operator_decided_about_is_left_as_it_is() {
+    let mut cluster = with_room(&[("a", 10), ("b", 10)], placed("r", 1, 4, "a"));
+    let mut room = placed("r", 2, 4, "a");
+    room.status.as_mut().unwrap().route.as_mut().unwrap().mode = callplane_crds::RouteMode::Unknown;
+    cluster.apply_room(room, at(1).mono);
+    cluster.mark_lost("a", LossCause::PodGone, at(5).mono);
+    let plan = look(&cluster, "r", 5);
+    assert_eq!((plan.status, plan.assume, plan.delete), (None, None, false));
+}

@@ -148,7 +148,10 @@ impl<'a> Rank<'a> {
     fn of(request: &Request<'_>, candidate: &Candidate<'a>) -> Self {
         let load = load(request, candidate);
         match candidate.placement {
-            Placement::Packed => Self { outdated: !candidate.is_newest, load: -load, name: candidate.name },
+            // A policy of the future does not keep rooms out.
+            Placement::Packed | Placement::Unknown => {
+                Self { outdated: !candidate.is_newest, load: -load, name: candidate.name }
+            }
             Placement::Spread => Self { outdated: false, load, name: candidate.name },
         }
     }
