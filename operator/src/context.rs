@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use callplane_crds::CallRoom;
@@ -49,6 +50,8 @@ pub struct Context {
     pub media_node_image: String,
     /// Crashes of each pool's pods, for its back-off.
     pub crashes: Mutex<HashMap<String, Crashes>>,
+    /// When the disruption budget of each pool was last seen to be right.
+    pub budgets: Mutex<HashMap<String, Duration>>,
     leading: AtomicBool,
 }
 
@@ -89,6 +92,7 @@ impl Context {
             rooms_in: parts.rooms_in,
             media_node_image: parts.media_node_image,
             crashes: Mutex::default(),
+            budgets: Mutex::default(),
             leading: AtomicBool::new(false),
         }
     }
@@ -143,12 +147,13 @@ impl Context {
         self.nodes.clear();
         self.pools.clear();
         self.crashes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Waits until nothing is being worked on.
     pub async fn quiet(&self) {
         while self.rooms.running() + self.nodes.running() + self.pools.running() > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 

@@ -67,6 +67,7 @@ impl Server {
                 self.create(format!("{path}/{name}"), body.clone())
             }
             "PATCH" => self.patch(path, body),
+            "PUT" => self.replace(path, body),
             "DELETE" => self.delete(path, body),
             _ => failure(405, "MethodNotAllowed"),
         }
@@ -126,6 +127,19 @@ impl Server {
             self.forgets -= 1;
             return failure(500, "InternalError");
         }
+        (200, next)
+    }
+
+    fn replace(&mut self, path: &str, body: &Value) -> Answer {
+        let Some(stored) = self.objects.get(path) else { return failure(404, "NotFound") };
+        let version = &body["metadata"]["resourceVersion"];
+        if !version.is_null() && *version != stored["metadata"]["resourceVersion"] {
+            return failure(409, "Conflict");
+        }
+        self.version += 1;
+        let mut next = body.clone();
+        next["metadata"]["resourceVersion"] = self.version.to_string().into();
+        self.objects.insert(path.to_owned(), next.clone());
         (200, next)
     }
 

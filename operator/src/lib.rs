@@ -23,7 +23,7 @@
 //! | `callplane.io` | `medianodes` | get, list, watch, create, patch, delete |
 //! | `callplane.io` | `medianodes/status` | patch |
 //! | | `pods` | get, list, watch, create |
-//! | `policy` | `poddisruptionbudgets` | create |
+//! | `policy` | `poddisruptionbudgets` | get, create, update |
 //! | `coordination.k8s.io` | `leases` | get, list, watch, create, update |
 //! | | `secrets` | create; get on `callplane-join-keys`, `callplane-join-public`; patch on `callplane-join-public` |
 //!

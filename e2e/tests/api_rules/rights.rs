@@ -106,7 +106,7 @@ fn the_operator_may_do_what_it_does_and_no_more() {
             (SYSTEM, "", "pods/log", "", ""),
             (SYSTEM, "", "serviceaccounts/token", "callplane-media-node", ""),
             (SYSTEM, "", "configmaps", "", ""),
-            (SYSTEM, "policy", "poddisruptionbudgets", "", "create"),
+            (SYSTEM, "policy", "poddisruptionbudgets", "", "get create update"),
             (SYSTEM, LEASES, "leases", "", "get list watch create update"),
             (SYSTEM, "", "secrets", "", "create"),
             (SYSTEM, "", "secrets", "callplane-join-keys", "get create"),

@@ -68,9 +68,12 @@ async fn pass(name: &str, ctx: &Context) -> Result<Option<Duration>, WriteError>
         tracing::info!(pool = name, steps = ?plan.steps, "pool changes");
     }
     write_status(&world, status(&world, &plan, now), ctx).await?;
-    let (mut created, mut failed) = (0, None);
+    let (mut created, mut failed) = (0, keep_budget(&world.pool, ctx).await.err());
+    // The budget is in force before the first pod is there.
+    let guarded = failed.is_none();
     for step in &plan.steps {
         let done = match step {
+            Step::Create { .. } | Step::CreatePod { .. } if !guarded => Ok(()),
             // The cache may not show yet what was made a moment ago: ask before making more.
             Step::Create { ports } => {
                 if created == 0 && is_outdated(&world, ctx).await? {
@@ -143,7 +146,6 @@ async fn is_outdated(world: &World, ctx: &Context) -> Result<bool, WriteError> {
 }
 
 async fn create(world: &World, ports: Vec<i32>, ctx: &Context) -> Result<(), WriteError> {
-    ensure_budget(&world.pool, ctx).await?;
     let name = format!("{}-{}", world.pool.name_any(), random_suffix());
     let api: Api<MediaNode> = Api::namespaced(ctx.writer.client.clone(), &ctx.namespace);
     let node = objects::node(&world.pool, &name, &world.template_hash, ports);
@@ -165,14 +167,31 @@ async fn create_pod(world: &World, node: &MediaNode, ctx: &Context) -> Result<()
     }
 }
 
-/// The budget is in force before the first pod is there.
-async fn ensure_budget(pool: &MediaPool, ctx: &Context) -> Result<(), WriteError> {
-    let api: Api<PodDisruptionBudget> = Api::namespaced(ctx.writer.client.clone(), &ctx.namespace);
-    let budget = objects::budget(pool);
-    match ctx.writer.write("PodDisruptionBudget", "create", api.create(&post(), &budget)).await {
-        Ok(_) | Err(WriteError::Conflict { .. }) => Ok(()),
-        Err(error) => Err(error),
+/// Makes the pool's disruption budget, or puts it right should anybody have changed it. Looked at every [`RESYNC`].
+async fn keep_budget(pool: &MediaPool, ctx: &Context) -> Result<(), WriteError> {
+    let (name, now) = (pool.name_any(), ctx.clock.now().mono);
+    let budgets = || ctx.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+    if budgets().get(&name).is_some_and(|at| now.saturating_sub(*at) < RESYNC) {
+        return Ok(());
     }
+    let kind = "PodDisruptionBudget";
+    let api: Api<PodDisruptionBudget> = Api::namespaced(ctx.writer.client.clone(), &ctx.namespace);
+    let wanted = objects::budget(pool);
+    let live = api.get_opt(&wanted.name_any()).await;
+    match live.map_err(|source| WriteError::Failed { kind, source: Box::new(source) })? {
+        None => {
+            ctx.writer.write(kind, "create", api.create(&post(), &wanted)).await?;
+        }
+        // Replaced and not applied: an apply leaves what others set, such as a maxUnavailable, and is refused for it.
+        Some(live) => {
+            if let Some(next) = objects::repaired(&live, &wanted) {
+                tracing::warn!(pool = name, "the disruption budget was changed: put right");
+                ctx.writer.write(kind, "replace", api.replace(&wanted.name_any(), &post(), &next)).await?;
+            }
+        }
+    }
+    budgets().insert(name, now);
+    Ok(())
 }
 
 async fn set_cordoned(node: &str, cordoned: bool, world: &World, ctx: &Context) -> Result<(), WriteError> {

@@ -14,4 +14,7 @@ pub mod report;
 pub use act::reconcile;
 
 #[cfg(test)]
+mod api_tests;
+
+#[cfg(test)]
 mod tests;

@@ -70,6 +70,19 @@ pub fn budget(pool: &MediaPool) -> PodDisruptionBudget {
     }
 }
 
+/// The budget as it has to be put in place of `live`; `None` when that says so already. What others added to its labels and
+/// annotations stays.
+pub fn repaired(live: &PodDisruptionBudget, wanted: &PodDisruptionBudget) -> Option<PodDisruptionBudget> {
+    let mut next = live.clone();
+    next.spec.clone_from(&wanted.spec);
+    next.metadata.labels.get_or_insert_default().extend(wanted.metadata.labels.clone().unwrap_or_default());
+    let owners = next.metadata.owner_references.get_or_insert_default();
+    let missing = wanted.metadata.owner_references.iter().flatten().filter(|w| !owners.iter().any(|o| o.uid == w.uid));
+    let missing: Vec<OwnerReference> = missing.cloned().collect();
+    owners.extend(missing);
+    (next != *live).then_some(next)
+}
+
 /// Name of the budget of pool `pool`.
 pub fn budget_name(pool: &str) -> String {
     format!("{pool}-media")
