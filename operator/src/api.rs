@@ -165,3 +165,7 @@ pub fn watch_client(config: &Config) -> kube::Result<Client> {
     config.default_retry = false;
     Ok(ClientBuilder::try_from(config)?.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build())
 }
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

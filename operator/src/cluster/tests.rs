@@ -259,3 +259,34 @@ fn what_a_node_says_is_read_anew_with_each_version() {
         assert_eq!(standing(&cluster, "a", 1), expected, "an older version changes nothing");
     }
 }
+
+#[test]
+fn capacity_that_grows_wakes_who_waits() {
+    type Grow = fn(&mut callplane_crds::medianode::Capacity);
+    let cases: [(Grow, bool); 4] = [
+        (|c| c.rooms += 1, true),
+        (|c| c.participants += 1, true),
+        (|c| c.streams += 1, true),
+        (|c| (c.rooms, c.participants, c.streams) = (0, c.participants - 1, c.streams - 1), false),
+    ];
+    for (change, wakes) in cases {
+        let mut cluster = cluster(&[("a", 1)], Placement::Packed);
+        cluster.apply_room(room("w", 2, 4), at(0).mono);
+        cluster.set_waiting(&key("w"), true);
+        let mut resized = node("a", 2, 1);
+        change(&mut resized.spec.capacity);
+        assert_eq!(cluster.apply_node(resized, at(1).mono).rooms.contains(&key("w")), wakes);
+    }
+}
+
+#[test]
+fn only_the_end_of_its_own_container_ends_a_pod() {
+    let mut pod = ended_pod("a");
+    let containers = pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
+    let mut running = containers[0].clone();
+    (containers[0].name, running.state) = ("istio-proxy".to_owned(), None);
+    containers.push(running);
+    assert!(matches!(node::PodSight::of(&pod), node::PodSight::There { .. }), "a sidecar may come and go");
+    pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].name = "media-node".to_owned();
+    assert!(matches!(node::PodSight::of(&pod), node::PodSight::Ended(how) if how.contains("media-node")));
+}

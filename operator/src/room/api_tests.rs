@@ -124,3 +124,23 @@ async fn an_expired_room_is_deleted_and_not_its_successor() {
     assert!(matches!(reconcile(key("r"), Arc::clone(&ctx)).await, Next::After(_)));
     assert!(stored::<CallRoom>(&server, "r").is_none());
 }
+
+#[tokio::test]
+async fn a_room_goes_in_its_time_after_the_end_and_not_at_the_next_resync() {
+    let server = Shared::default();
+    let ctx = of_two_nodes(&server, true);
+    let mut ending = placed("r", 5, 4, "a");
+    ending.spec.ended = true;
+    ending.spec.lifetime.ttl_seconds_after_ended = Some(1);
+    put(&server, &ending);
+    sees(&ctx, ending);
+    let mut looks = 0;
+    while stored::<CallRoom>(&server, "r").is_some() {
+        let Next::After(rest) = reconcile(key("r"), Arc::clone(&ctx)).await else { panic!("it fails") };
+        assert!(rest <= Duration::from_secs(1) || stored::<CallRoom>(&server, "r").is_none(), "{rest:?}");
+        looks += 1;
+        assert!(looks <= 4, "its end, a look at the clock or two, and the deletion");
+        tokio::time::sleep(rest.min(Duration::from_secs(1))).await;
+    }
+    assert_eq!((requests(&server, "PATCH"), requests(&server, "DELETE")), (1, 1));
+}
