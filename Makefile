@@ -14,7 +14,7 @@ export REGISTRY
 BROWSER = e2e/browser/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test unit fuzz charts-test e2e lint crds manifests cluster-up cluster-down bench-placement
+.PHONY: help build demo demo-down test unit fuzz charts-test e2e lint crds manifests cluster-up cluster-down bench-placement bench-sfu
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,11 @@ cluster-down: ## Stop the cluster and remove every trace of it
 
 bench-placement: ## Measure how fast rooms are placed
 	cargo run --release --locked -p callplane-bench --bin bench-placement
+
+bench-sfu: ## Measure the media node beside other media servers (ARGS="--case camera --peer callplane" for some)
+	@bench/peers/build.sh
+	cargo build --release --locked -p callplane-media-node -p callplane-bench --bin callplane-media-node --bin bench-sfu
+	$(CARGO_TARGET_DIR)/release/bench-sfu $(ARGS)
 
 $(BROWSER): e2e/browser/package-lock.json
 	cd e2e/browser && npm ci --no-audit --no-fund --prefer-offline

@@ -15,3 +15,8 @@ pub fn now() -> Instant {
 pub fn wall() -> Timestamp {
     Timestamp::now()
 }
+
+/// Wall-clock time in nanoseconds, as the kernel stamps datagrams.
+pub fn wall_nanos() -> u64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64)
+}

@@ -9,3 +9,4 @@ pub mod load;
 pub mod observer;
 pub mod operator;
 pub mod report;
+pub mod sfu;

@@ -17,7 +17,6 @@ mod hostile;
 mod layers;
 mod loss;
 mod moves;
-mod path;
 mod streams;
 
 /// A publisher with sound and pictures, a subscriber to both: the SSRCs received under.

@@ -1,0 +1,207 @@
+// Janus and its video room behind JSON lines: `publish` and `subscribe` in, where to connect out.
+import { spawn } from "node:child_process";
+import { cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync, readFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import WebSocket from "ws";
+
+const TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+const here = process.cwd();
+const freePort = () =>
+  new Promise((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+
+const config = mkdtempSync(path.join(tmpdir(), "janus-"));
+for (const file of readdirSync(here).filter((name) => name.endsWith(".jcfg"))) {
+  cpSync(path.join(here, file), path.join(config, file));
+}
+const port = await freePort();
+const fill = (file, values) => {
+  const text = readFileSync(path.join(config, file), "utf8");
+  writeFileSync(path.join(config, file), text.replace(/\$(\w+)/g, (_, name) => values[name]));
+};
+fill("janus.transport.websockets.jcfg", { port });
+fill("janus.jcfg", { config, here, loops: process.argv[2] });
+const libraries = readdirSync(path.join(here, "root/usr/lib")).map((name) => path.join(here, "root/usr/lib", name));
+const janus = spawn(
+  path.join(here, "root/usr/bin/janus"),
+  ["-F", config],
+  { stdio: ["ignore", 2, 2], env: { ...process.env, LD_LIBRARY_PATH: libraries.join(":") } },
+);
+const end = (code) => {
+  janus.kill("SIGKILL");
+  rmSync(config, { recursive: true, force: true });
+  process.exit(code);
+};
+janus.on("exit", () => end(1));
+
+async function connect() {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await new Promise((resolve, reject) => {
+        const socket = new WebSocket(`ws://127.0.0.1:${port}`, "janus-protocol");
+        socket.on("open", () => resolve(socket));
+        socket.on("error", reject);
+      });
+    } catch (error) {
+      if (attempt === 100) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
+
+const socket = await connect();
+const waiting = new Map();
+let transactions = 0;
+socket.on("message", (data) => {
+  const message = JSON.parse(data);
+  const waiter = waiting.get(message.transaction);
+  // A request of the plugin is acknowledged first, and answered by an event.
+  if (!waiter || message.janus === "ack") return;
+  waiting.delete(message.transaction);
+  const failed = message.error?.reason ?? message.plugindata?.data?.error;
+  if (failed) waiter.reject(new Error(failed));
+  else waiter.resolve(message);
+});
+function call(message) {
+  transactions += 1;
+  const transaction = String(transactions);
+  socket.send(JSON.stringify({ ...message, transaction }));
+  return new Promise((resolve, reject) => waiting.set(transaction, { resolve, reject }));
+}
+
+const session = (await call({ janus: "create" })).data.id;
+setInterval(() => socket.send(JSON.stringify({ janus: "keepalive", session_id: session, transaction: "k" })), 20000);
+const attach = async () =>
+  (await call({ janus: "attach", session_id: session, plugin: "janus.plugin.videoroom" })).data.id;
+const message = (handle, body, jsep) =>
+  call({ janus: "message", session_id: session, handle_id: handle, body, ...(jsep && { jsep }) });
+
+const control = await attach();
+const rooms = new Map();
+function room(name) {
+  if (!rooms.has(name)) {
+    const id = rooms.size + 1;
+    const settings = { publishers: 100, bitrate: 0, audiocodec: "opus", videocodec: "vp8", audiolevel_event: false };
+    rooms.set(name, message(control, { request: "create", room: id, ...settings }).then(() => id));
+  }
+  return rooms.get(name);
+}
+
+const head = ({ ufrag, password, fingerprint }, mids) => [
+  "v=0",
+  "o=- 1 1 IN IP4 127.0.0.1",
+  "s=-",
+  "t=0 0",
+  `a=group:BUNDLE ${mids.join(" ")}`,
+  `a=ice-ufrag:${ufrag}`,
+  `a=ice-pwd:${password}`,
+  `a=fingerprint:sha-256 ${fingerprint}`,
+  "a=setup:active",
+];
+const section = (kind, types, mid, direction) => [
+  `m=${kind} 9 UDP/TLS/RTP/SAVPF ${types.join(" ")}`,
+  "c=IN IP4 127.0.0.1",
+  `a=mid:${mid}`,
+  `a=${direction}`,
+  "a=rtcp-mux",
+  "a=rtcp-rsize",
+  "a=candidate:1 1 udp 2130706431 127.0.0.1 9 typ host",
+];
+
+function offer(request) {
+  const { opus, vp8, rtx } = request.payloadTypes;
+  const lines = head(request, request.tracks.map(({ mid }) => mid));
+  for (const track of request.tracks) {
+    const video = track.kind === "video";
+    lines.push(...section(track.kind, video ? [vp8, rtx] : [opus], track.mid, "sendonly"));
+    lines.push(...request.extensions.map(([uri, id]) => `a=extmap:${id} ${uri}`));
+    if (video) {
+      const feedback = ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"];
+      lines.push(`a=rtpmap:${vp8} VP8/90000`, ...feedback.map((kind) => `a=rtcp-fb:${vp8} ${kind}`));
+      lines.push(`a=rtpmap:${rtx} rtx/90000`, `a=fmtp:${rtx} apt=${vp8}`);
+      lines.push(`a=ssrc-group:FID ${track.ssrc} ${track.rtx}`);
+    } else {
+      lines.push(`a=rtpmap:${opus} opus/48000/2`, `a=rtcp-fb:${opus} transport-cc`);
+    }
+    lines.push(`a=msid:load ${track.mid}`, `a=ssrc:${track.ssrc} cname:load`);
+    if (video) lines.push(`a=ssrc:${track.rtx} cname:load`);
+  }
+  return `${lines.join("\r\n")}\r\n`;
+}
+
+// Says yes to everything that is offered.
+function answer(request, sections) {
+  const lines = head(request, sections.map(({ mid }) => mid));
+  for (const { kind, types, mid, kept } of sections) {
+    lines.push(...section(kind, types, mid, "recvonly"), ...kept);
+  }
+  return `${lines.join("\r\n")}\r\n`;
+}
+
+function parse(sdp) {
+  const [first, ...rest] = sdp.split(/^m=/m);
+  const find = (text, pattern) => text.match(pattern)?.[1];
+  const all = (text, pattern) => [...text.matchAll(pattern)].map((match) => match[0].trim());
+  const sections = rest.map((text) => ({
+    kind: text.split(" ")[0],
+    types: text.split("\r\n")[0].split(" ").slice(3),
+    mid: find(text, /^a=mid:(\S+)/m),
+    kept: all(text, /^a=(rtpmap|rtcp-fb|fmtp|extmap):.*$/gm),
+    ssrc: Number(find(text, /^a=ssrc:(\d+)/m)),
+    rtx: Number(find(text, /^a=ssrc-group:FID \d+ (\d+)/m)) || undefined,
+    transportCc: Number(find(text, new RegExp(`^a=extmap:(\\d+) ${TRANSPORT_CC}`, "m"))) || undefined,
+  }));
+  const [, ip, udp] = sdp.match(/^a=candidate:\S+ 1 udp \d+ (\S+) (\d+) typ host/im) ?? [];
+  const credentials = rest[0] + first;
+  const [ufrag, password] = [find(credentials, /^a=ice-ufrag:(\S+)/m), find(credentials, /^a=ice-pwd:(\S+)/m)];
+  return { sections, connect: { address: `${ip}:${udp}`, ufrag, password } };
+}
+
+const operations = {
+  async publish(request) {
+    const [id, handle] = [await room(request.room), await attach()];
+    const descriptions = request.tracks.map(({ mid, kind }) => ({ mid, description: kind }));
+    const body = { request: "joinandconfigure", room: id, ptype: "publisher", display: request.user, descriptions };
+    const event = await message(handle, body, { type: "offer", sdp: offer(request) });
+    const feed = event.plugindata.data.id;
+    return { ...parse(event.jsep.sdp).connect, ids: request.tracks.map(({ mid }) => `${feed} ${mid}`) };
+  },
+  async subscribe(request) {
+    const [id, handle] = [await room(request.room), await attach()];
+    const streams = request.wanted.map(({ track }) => {
+      const [feed, mid] = track.split(" ");
+      return { feed: Number(feed), mid };
+    });
+    const event = await message(handle, { request: "join", room: id, ptype: "subscriber", streams });
+    const { sections, connect } = parse(event.jsep.sdp);
+    await message(handle, { request: "start" }, { type: "answer", sdp: answer(request, sections) });
+    const given = event.plugindata.data.streams;
+    const of = ({ feed, mid }) => {
+      const stream = given.find((s) => s.feed_id === feed && s.feed_mid === mid);
+      const { ssrc, rtx, transportCc } = sections.find((s) => s.mid === stream?.mid) ?? {};
+      return { ssrc, rtx, transportCc };
+    };
+    return { ...connect, streams: streams.map(of) };
+  },
+};
+
+const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
+say({ pids: [janus.pid] });
+const lines = createInterface({ input: process.stdin });
+lines.on("line", async (line) => {
+  const request = JSON.parse(line);
+  try {
+    say({ id: request.id, ok: await operations[request.op](request) });
+  } catch (error) {
+    say({ id: request.id, error: String(error) });
+  }
+});
+lines.on("close", () => end(0));

@@ -1,0 +1,3 @@
+fn main() {
+    println!("cargo::rustc-env=TARGET={}", std::env::var("TARGET").expect("cargo tells it"));
+}

@@ -1,0 +1,200 @@
+//! The media node's core without sockets: one publisher, fifty subscribers, virtual time. What remains is
+//! the work in memory, the floor under every figure that is measured with the network.
+
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use callplane_media_node::core::{
+    Config, Core, Counter, Identity as CoreIdentity,
+    command::{
+        Codec, Command, ConsumerId, ConsumerSpec, DtlsRole, ExtensionKind, Fingerprint, HeaderExtension,
+        IceCredentials, MediaKind, ProducerCodec, ProducerEncoding, ProducerId, ProducerSpec, RoomId, TransportId,
+    },
+};
+
+use super::{
+    client::{Client, ClientSpec, Now},
+    handshake::{Credentials, Identity},
+    meter::Meter,
+    rtp,
+    stream::Expected,
+    track::{Content, Spec},
+    video::Video,
+};
+use crate::clock;
+
+const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+const SUBSCRIBERS: u64 = 50;
+const PICTURES: usize = 300;
+const PUBLISHER: TransportId = TransportId(1);
+const VIDEO: Video = Video::Equal { packets: 8, bytes: 1200, rate: 30.0 };
+const TRACK: Spec = Spec { number: 0, content: Content::Pictures(VIDEO) };
+
+struct World {
+    core: Core,
+    clients: Vec<Client>,
+    start: Instant,
+    elapsed: Duration,
+    meter: Meter,
+}
+
+fn address(client: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 1, client as u8], 40_000 + client as u16))
+}
+
+impl World {
+    fn now(&self) -> Now {
+        let wall = 1_800_000_000_000_000_000 + self.elapsed.as_nanos() as u64;
+        Now { monotonic: self.start + self.elapsed, wall }
+    }
+
+    fn join(&mut self, identity: &Identity, tracks: Vec<Spec>, streams: Vec<Expected>) -> TransportId {
+        let transport = TransportId(self.clients.len() as u64 + 1);
+        let (ufrag, password) = (format!("ufrag{}", transport.0), "password-of-22-characters".to_owned());
+        let credentials = Credentials { remote: (ufrag.clone(), password.clone()), local: "load".to_owned() };
+        let spec = ClientSpec { credentials, tracks, spacing: Duration::ZERO, streams };
+        let now = self.now();
+        self.clients.push(Client::new(identity.clone(), spec, now.monotonic));
+        let ice = IceCredentials { ufrag, password };
+        self.core.handle(Command::CreateTransport { transport, room: RoomId(1), ice }, now.monotonic);
+        let digest = identity.fingerprint.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+        let fingerprints = vec![Fingerprint { algorithm: "sha-256".to_owned(), digest }];
+        let role = DtlsRole::Client;
+        self.core.handle(Command::ConnectTransport { transport, role, fingerprints }, now.monotonic);
+        transport
+    }
+
+    /// Hands everything to and fro until nobody has anything to say, then lets a millisecond pass.
+    fn step(&mut self) -> Result<()> {
+        let now = self.now();
+        loop {
+            let mut quiet = true;
+            for (i, client) in self.clients.iter_mut().enumerate() {
+                client.tick(now, &mut self.meter)?;
+                for mut datagram in std::mem::take(&mut client.out) {
+                    quiet = false;
+                    self.core.receive(now.monotonic, SERVER, address(i), &mut datagram);
+                }
+            }
+            self.core.tick(now.monotonic);
+            while let Some(transmit) = self.core.poll_transmit(now.monotonic) {
+                quiet = false;
+                let client = &mut self.clients[usize::from(transmit.remote.port() - 40_000)];
+                for datagram in transmit.payload.chunks(transmit.segment_size) {
+                    client.receive(&mut datagram.to_vec(), now.wall, now, &mut self.meter);
+                }
+            }
+            while self.core.poll_event().is_some() {}
+            if quiet {
+                self.elapsed += Duration::from_millis(1);
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn extensions(ids: &[(ExtensionKind, u8)]) -> Vec<HeaderExtension> {
+    ids.iter().map(|&(kind, id)| HeaderExtension { kind, id }).collect()
+}
+
+fn producer() -> ProducerSpec {
+    ProducerSpec {
+        kind: MediaKind::Video,
+        mid: Some(TRACK.mid().to_owned()),
+        codecs: vec![ProducerCodec {
+            payload_type: rtp::VP8,
+            router_payload_type: 101,
+            codec: Codec::Vp8,
+            clock_rate: 90_000,
+            rtx_payload_type: Some(rtp::RTX),
+            nack: true,
+            pli: true,
+        }],
+        encodings: vec![ProducerEncoding { ssrc: Some(TRACK.ssrc()), rtx_ssrc: TRACK.rtx_ssrc(), rid: None }],
+        header_extensions: extensions(&[
+            (ExtensionKind::AbsSendTime, 2),
+            (ExtensionKind::TransportCc, 3),
+            (ExtensionKind::Mid, 4),
+        ]),
+        cname: Some("load".to_owned()),
+        paused: false,
+    }
+}
+
+fn consumer(ssrc: u32) -> ConsumerSpec {
+    ConsumerSpec {
+        mid: "0".to_owned(),
+        payload_types: vec![101],
+        clock_rate: 90_000,
+        ssrc,
+        rtx: Some((ssrc + 1, 102)),
+        nack: true,
+        header_extensions: extensions(&[
+            (ExtensionKind::Mid, 1),
+            (ExtensionKind::AbsSendTime, 4),
+            (ExtensionKind::TransportCc, 5),
+        ]),
+        cname: "load".to_owned(),
+        paused: false,
+    }
+}
+
+/// Microseconds of one core for each forwarded packet: open, copy, rewrite, seal, batch.
+///
+/// # Errors
+/// When the clients do not connect, or packets do not come out.
+pub fn measure(identity: &Identity) -> Result<f64> {
+    let start = clock::now();
+    let core = Core::new(Config::default(), CoreIdentity::generate()?, 1, start);
+    let mut world = World { core, clients: vec![], start, elapsed: Duration::ZERO, meter: Meter::default() };
+    world.meter.know(TRACK.number);
+    world.join(identity, vec![TRACK], vec![]);
+    let spec = producer();
+    let id = ProducerId(1);
+    world.core.handle(Command::Produce { producer: id, transport: PUBLISHER, spec }, start);
+    for i in 0..SUBSCRIBERS {
+        let ssrc = 0x5000_0000 + 2 * i as u32;
+        let stream = Expected { track: 0, ssrc, rtx: Some(ssrc + 1), transport_cc: 5, nack: true };
+        let transport = world.join(identity, vec![], vec![stream]);
+        let (consumer_id, spec) = (ConsumerId(i + 1), consumer(ssrc));
+        world.core.handle(Command::Consume { consumer: consumer_id, transport, producer: id, spec }, start);
+    }
+    while world.clients.iter().any(|client| !client.is_connected()) {
+        ensure!(world.elapsed < Duration::from_secs(5), "the clients do not connect");
+        world.step()?;
+    }
+    let before = world.core.stats().counter(Counter::RtpOut);
+    let mut rounds = Vec::new();
+    for _ in 0..PICTURES {
+        let now = world.now();
+        let mut datagrams = VecDeque::new();
+        let mut out = |datagram: &[u8]| datagrams.push_back(datagram.to_vec());
+        world.clients[0].send(0, now, &mut out, &mut world.meter)?;
+        let began = clock::now();
+        for datagram in &mut datagrams {
+            world.core.receive(now.monotonic, SERVER, address(0), datagram);
+        }
+        let flush = now.monotonic + Config::default().batch_delay;
+        while world.core.poll_transmit(flush).is_some() {}
+        rounds.push(began.elapsed().as_secs_f64() * 1e6 / (datagrams.len() as u64 * SUBSCRIBERS) as f64);
+        world.elapsed += Duration::from_micros(33_333);
+    }
+    let packets = world.core.stats().counter(Counter::RtpOut) - before;
+    ensure!(packets >= SUBSCRIBERS * PICTURES as u64 * 8, "only {packets} packets came out");
+    Ok(crate::report::median(rounds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_of_the_load_connect_to_the_core_and_get_every_packet() {
+        let cost = measure(&Identity::generate().unwrap()).unwrap();
+        assert!(cost > 0.0);
+    }
+}

@@ -1,0 +1,189 @@
+//! callplane's media node as a process of its own, over its HTTP API.
+
+use std::{
+    fs::File,
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use callplane_media_node::{
+    auth::{Claims, mint::Signer},
+    rooms::Role,
+};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+use super::{super::rtp, Answer, AnsweredStream, Published, Session, Spec};
+use crate::{clock, sfu::stream::Expected};
+
+/// A media node.
+pub struct Callplane {
+    child: Child,
+    pid: [u32; 1],
+    api: SocketAddr,
+    client: Client,
+    signer: Signer,
+    fingerprint: String,
+    /// Where its public key is.
+    keys: PathBuf,
+}
+
+/// Where cargo puts release builds: beside this program.
+fn program() -> Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let beside = here.with_file_name("callplane-media-node");
+    ensure!(beside.exists(), "{} is not built", beside.display());
+    Ok(beside)
+}
+
+fn feedback(kinds: &[(&str, &str)]) -> Vec<Value> {
+    kinds.iter().map(|(kind, parameter)| json!({"type": kind, "parameter": parameter})).collect()
+}
+
+/// What a browser says of a track.
+fn rtp_parameters(track: Spec) -> Value {
+    let video = feedback(&[("goog-remb", ""), ("transport-cc", ""), ("ccm", "fir"), ("nack", ""), ("nack", "pli")]);
+    let codecs = if track.is_video() {
+        json!([
+            {"mimeType": "video/VP8", "payloadType": rtp::VP8, "clockRate": 90_000, "rtcpFeedback": video},
+            {"mimeType": "video/rtx", "payloadType": rtp::RTX, "clockRate": 90_000, "parameters": {"apt": rtp::VP8}},
+        ])
+    } else {
+        json!([{"mimeType": "audio/opus", "payloadType": rtp::OPUS, "clockRate": 48_000, "channels": 2,
+            "rtcpFeedback": feedback(&[("transport-cc", "")])}])
+    };
+    let extensions: Vec<_> = rtp::EXTENSIONS.iter().map(|(uri, id)| json!({"uri": uri, "id": id})).collect();
+    let encoding = match track.rtx_ssrc() {
+        Some(rtx) => json!({"ssrc": track.ssrc(), "rtx": {"ssrc": rtx}}),
+        None => json!({"ssrc": track.ssrc()}),
+    };
+    json!({"mid": track.mid(), "codecs": codecs, "headerExtensions": extensions, "encodings": [encoding],
+        "rtcp": {"cname": "load", "reducedSize": true}})
+}
+
+impl Callplane {
+    pub(super) async fn start(workers: usize, fingerprint: &str, log: &Path) -> Result<Self> {
+        let (signer, _) = Signer::generate()?;
+        let keys = log.with_extension("jwks.json");
+        std::fs::write(&keys, signer.jwks())?;
+        let tcp = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr();
+        let (api, admin) = (tcp(())?, tcp(())?);
+        let media = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let log = File::create(log)?;
+        let child = Command::new(program()?)
+            .args([
+                "--standalone",
+                "--rate-per-subject",
+                "0",
+                "--rate-per-address",
+                "0",
+                "--log",
+                "warn,rtc_dtls=error",
+            ])
+            .args(["--api-listen", &api.to_string(), "--admin-listen", &admin.to_string()])
+            .args(["--rtc-listen", &media.to_string(), "--workers", &workers.to_string()])
+            .arg("--public-keys")
+            .arg(&keys)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        let pid = [child.id().context("it has just been started")?];
+        let client = Client::builder().timeout(Duration::from_secs(20)).build()?;
+        let server = Self { child, pid, api, client, signer, fingerprint: fingerprint.to_owned(), keys };
+        for _ in 0..100 {
+            if tokio::net::TcpStream::connect(api).await.is_ok() {
+                return Ok(server);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::bail!("its API does not answer")
+    }
+
+    pub(super) fn pids(&self) -> &[u32] {
+        &self.pid
+    }
+
+    async fn call(&self, room: &str, user: &str, method: Method, path: &str, body: Value) -> Result<Value> {
+        let now = clock::wall().as_second();
+        let claims = Claims {
+            sub: user.to_owned(),
+            room_id: room.to_owned(),
+            epoch: 1,
+            role: Role::Admin,
+            grants: None,
+            name: None,
+            exp: now + 600,
+            iat: now,
+            nbf: None,
+        };
+        let request = self.client.request(method, format!("http://{}/api/rooms/{room}{path}", self.api));
+        let response = request.bearer_auth(self.signer.token(&claims)?).json(&body).send().await?;
+        let status = response.status();
+        let text = response.text().await?;
+        ensure!(status.is_success(), "{path}: {status} {text}");
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// A transport whose client is told to connect.
+    async fn transport(&self, room: &str, user: &str, direction: &str) -> Result<(String, Answer)> {
+        let transport = self.call(room, user, Method::POST, "/transports", json!({"direction": direction})).await?;
+        let id = transport["id"].as_str().context("a transport has an id")?.to_owned();
+        let parameters = json!({"dtlsParameters": {"role": "client",
+            "fingerprints": [{"algorithm": "sha-256", "value": self.fingerprint}]}});
+        self.call(room, user, Method::POST, &format!("/transports/{id}/connect"), parameters).await?;
+        let candidate = &transport["iceCandidates"][0];
+        let ip = candidate["ip"].as_str().context("a candidate has an address")?.parse()?;
+        let port = candidate["port"].as_u64().context("a candidate has a port")? as u16;
+        let ice = |name: &str| transport["iceParameters"][name].as_str().unwrap_or_default().to_owned();
+        let (ufrag, password) = (ice("usernameFragment"), ice("password"));
+        Ok((id, Answer { address: SocketAddr::new(ip, port), ufrag, password, ids: vec![], streams: vec![] }))
+    }
+
+    pub(super) async fn publish(&self, room: &str, user: &str, tracks: &[Spec]) -> Result<Session<Published>> {
+        self.call(room, user, Method::POST, "/create", json!({"maxParticipants": 1000})).await?;
+        let (transport, mut answer) = self.transport(room, user, "send").await?;
+        for track in tracks {
+            let body = json!({"kind": track.kind(), "rtpParameters": rtp_parameters(*track)});
+            let path = format!("/transports/{transport}/produce");
+            let producer = self.call(room, user, Method::POST, &path, body).await?;
+            answer.ids.push(producer["id"].as_str().context("a producer has an id")?.to_owned());
+        }
+        answer.published(user, tracks)
+    }
+
+    pub(super) async fn subscribe(&self, room: &str, user: &str, wanted: &[Published]) -> Result<Session<Expected>> {
+        let (transport, mut answer) = self.transport(room, user, "recv").await?;
+        let capabilities = callplane_media_node::ortc::router_capabilities();
+        for published in wanted {
+            let body = json!({"transportId": transport, "producerId": published.id, "paused": false,
+                "rtpCapabilities": capabilities});
+            let consumer = self.call(room, user, Method::POST, "/consume", body).await?;
+            answer.streams.push(stream_of(&consumer["rtpParameters"]).context("consumer parameters")?);
+        }
+        answer.expected(wanted)
+    }
+
+    pub(super) async fn stop(&mut self) {
+        // It is killed: it would wait for its rooms otherwise.
+        let _ = self.child.kill().await;
+        let _ = std::fs::remove_file(&self.keys);
+    }
+}
+
+fn stream_of(parameters: &Value) -> Option<AnsweredStream> {
+    let encoding = &parameters["encodings"][0];
+    let ssrc = |value: &Value| value.as_u64().and_then(|ssrc| u32::try_from(ssrc).ok());
+    let extensions = parameters["headerExtensions"].as_array()?;
+    let transport_cc = extensions.iter().find(|e| e["uri"] == rtp::TRANSPORT_CC_URI).and_then(|e| e["id"].as_u64());
+    Some(AnsweredStream {
+        ssrc: ssrc(&encoding["ssrc"])?,
+        rtx: ssrc(&encoding["rtx"]["ssrc"]),
+        transport_cc: transport_cc.map(|id| id as u8),
+    })
+}

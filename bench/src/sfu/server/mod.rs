@@ -1,0 +1,181 @@
+//! The servers that are measured, behind one signalling: who publishes what, who receives it, where to connect.
+
+mod callplane;
+mod lines;
+
+use std::{net::SocketAddr, path::Path};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use super::{
+    handshake::Credentials,
+    stream::Expected,
+    track::{Content, Spec},
+};
+pub use callplane::Callplane;
+pub use lines::Lines;
+
+/// Our ufrag in every connection: servers that are ICE-lite do not look at it.
+const UFRAG: &str = "load";
+/// And our password, for servers that want to see one.
+const PASSWORD: &str = "load-load-load-load-load-load";
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Peer {
+    /// This project's media node.
+    Callplane,
+    /// mediasoup's worker.
+    Mediasoup,
+    /// Janus with its video room.
+    Janus,
+}
+
+impl Peer {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Callplane, Self::Mediasoup, Self::Janus];
+
+    /// Its name, in the table and in the file system.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Callplane => "callplane",
+            Self::Mediasoup => "mediasoup",
+            Self::Janus => "janus",
+        }
+    }
+}
+
+/// A track as a server knows it.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Who publishes it.
+    pub user: String,
+    /// The server's name for it.
+    pub id: String,
+    /// What it is.
+    pub spec: Spec,
+}
+
+/// Where a client connects, with what both sides said.
+#[derive(Clone, Debug)]
+pub struct Session<T> {
+    /// The server's address.
+    pub remote: SocketAddr,
+    /// ICE credentials.
+    pub credentials: Credentials,
+    /// What was agreed on.
+    pub media: Vec<T>,
+}
+
+/// A server's answer.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    address: SocketAddr,
+    ufrag: String,
+    password: String,
+    #[serde(default)]
+    ids: Vec<String>,
+    #[serde(default)]
+    streams: Vec<AnsweredStream>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AnsweredStream {
+    ssrc: u32,
+    rtx: Option<u32>,
+    transport_cc: Option<u8>,
+}
+
+impl Answer {
+    fn session<T>(&self, media: Vec<T>) -> Session<T> {
+        let remote = (self.ufrag.clone(), self.password.clone());
+        Session { remote: self.address, credentials: Credentials { remote, local: UFRAG.to_owned() }, media }
+    }
+
+    fn published(&self, user: &str, tracks: &[Spec]) -> Result<Session<Published>> {
+        anyhow::ensure!(self.ids.len() == tracks.len(), "{} of {} tracks were taken", self.ids.len(), tracks.len());
+        let of = |(id, spec): (&String, &Spec)| Published { user: user.to_owned(), id: id.clone(), spec: *spec };
+        Ok(self.session(self.ids.iter().zip(tracks).map(of).collect()))
+    }
+
+    fn expected(&self, wanted: &[Published]) -> Result<Session<Expected>> {
+        let (got, asked) = (self.streams.len(), wanted.len());
+        anyhow::ensure!(got == asked, "{got} of {asked} tracks are given");
+        let of = |(stream, published): (&AnsweredStream, &Published)| Expected {
+            track: published.spec.number,
+            ssrc: stream.ssrc,
+            rtx: stream.rtx,
+            transport_cc: stream.transport_cc.unwrap_or(0),
+            // Browsers do not ask for lost sound unless it is negotiated; pictures they do.
+            nack: published.spec.content != Content::Sound,
+        };
+        Ok(self.session(self.streams.iter().zip(wanted).map(of).collect()))
+    }
+}
+
+/// A server that runs.
+pub enum Server {
+    /// Ours.
+    Callplane(Callplane),
+    /// Another, behind a script that knows its signalling.
+    Lines(Lines),
+}
+
+impl Server {
+    /// Starts a server with so many event loops, where it has such a number. `fingerprint`: the clients'.
+    ///
+    /// # Errors
+    /// When it is absent or does not start.
+    pub async fn start(peer: Peer, workers: usize, fingerprint: &str, logs: &Path) -> Result<Self> {
+        std::fs::create_dir_all(logs)?;
+        let log = logs.join(format!("{}.log", peer.name()));
+        let started = match peer {
+            Peer::Callplane => Callplane::start(workers, fingerprint, &log).await.map(Self::Callplane),
+            _ => Lines::start(peer, workers, fingerprint, &log).await.map(Self::Lines),
+        };
+        started.with_context(|| format!("starting {} (log: {})", peer.name(), log.display()))
+    }
+
+    /// The processes that forward media; signalling scripts of ours are not among them.
+    pub fn pids(&self) -> &[u32] {
+        match self {
+            Self::Callplane(server) => server.pids(),
+            Self::Lines(server) => server.pids(),
+        }
+    }
+
+    /// Publishes tracks over a connection of their own.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn publish(&self, room: &str, user: &str, tracks: &[Spec]) -> Result<Session<Published>> {
+        let published = match self {
+            Self::Callplane(server) => server.publish(room, user, tracks).await,
+            Self::Lines(server) => server.publish(room, user, tracks).await,
+        };
+        published.with_context(|| format!("publishing in {room}"))
+    }
+
+    /// Subscribes to tracks over a connection of their own; media flows as soon as it stands.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn subscribe(&self, room: &str, user: &str, wanted: &[Published]) -> Result<Session<Expected>> {
+        let expected = match self {
+            Self::Callplane(server) => server.subscribe(room, user, wanted).await,
+            Self::Lines(server) => server.subscribe(room, user, wanted).await,
+        };
+        expected.with_context(|| format!("subscribing in {room}"))
+    }
+
+    /// Ends the server and waits until it has.
+    pub async fn stop(self) {
+        match self {
+            Self::Callplane(mut server) => server.stop().await,
+            Self::Lines(mut server) => server.stop().await,
+        }
+    }
+}
