@@ -7,21 +7,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
-use callplane_media_node::core::{
-    Config, Core, Counter, Identity as CoreIdentity,
-    command::{
-        Codec, Command, ConsumerId, ConsumerSpec, DtlsRole, ExtensionKind, Fingerprint, HeaderExtension,
-        IceCredentials, MediaKind, ProducerCodec, ProducerEncoding, ProducerId, ProducerSpec, RoomId, TransportId,
+use anyhow::{Context, Result, ensure};
+use callplane_media_node::{
+    core::{
+        Config, Core, Counter, Identity as CoreIdentity,
+        command::{Command, ConsumerId, DtlsRole, Fingerprint, IceCredentials, ProducerId, RoomId, TransportId},
     },
+    ortc::{self, ConsumerIds, Kind, RtpParameters},
 };
 
 use super::{
     client::{Client, ClientSpec, Now},
     handshake::{Credentials, Identity},
     meter::Meter,
-    rtp,
-    stream::Expected,
+    server::{rtp_parameters, stream_of},
     track::{Content, Spec},
     video::Video,
 };
@@ -52,7 +51,7 @@ impl World {
         Now { monotonic: self.start + self.elapsed, wall }
     }
 
-    fn join(&mut self, identity: &Identity, tracks: Vec<Spec>, streams: Vec<Expected>) -> TransportId {
+    fn join(&mut self, identity: &Identity, tracks: Vec<Spec>, streams: Vec<super::stream::Expected>) -> TransportId {
         let transport = TransportId(self.clients.len() as u64 + 1);
         let (ufrag, password) = (format!("ufrag{}", transport.0), "password-of-22-characters".to_owned());
         let credentials = Credentials { remote: (ufrag.clone(), password.clone()), local: "load".to_owned() };
@@ -97,52 +96,6 @@ impl World {
     }
 }
 
-fn extensions(ids: &[(ExtensionKind, u8)]) -> Vec<HeaderExtension> {
-    ids.iter().map(|&(kind, id)| HeaderExtension { kind, id }).collect()
-}
-
-fn producer() -> ProducerSpec {
-    ProducerSpec {
-        kind: MediaKind::Video,
-        mid: Some(TRACK.mid().to_owned()),
-        codecs: vec![ProducerCodec {
-            payload_type: rtp::VP8,
-            router_payload_type: 101,
-            codec: Codec::Vp8,
-            clock_rate: 90_000,
-            rtx_payload_type: Some(rtp::RTX),
-            nack: true,
-            pli: true,
-        }],
-        encodings: vec![ProducerEncoding { ssrc: Some(TRACK.ssrc()), rtx_ssrc: TRACK.rtx_ssrc(), rid: None }],
-        header_extensions: extensions(&[
-            (ExtensionKind::AbsSendTime, 2),
-            (ExtensionKind::TransportCc, 3),
-            (ExtensionKind::Mid, 4),
-        ]),
-        cname: Some("load".to_owned()),
-        paused: false,
-    }
-}
-
-fn consumer(ssrc: u32) -> ConsumerSpec {
-    ConsumerSpec {
-        mid: "0".to_owned(),
-        payload_types: vec![101],
-        clock_rate: 90_000,
-        ssrc,
-        rtx: Some((ssrc + 1, 102)),
-        nack: true,
-        header_extensions: extensions(&[
-            (ExtensionKind::Mid, 1),
-            (ExtensionKind::AbsSendTime, 4),
-            (ExtensionKind::TransportCc, 5),
-        ]),
-        cname: "load".to_owned(),
-        paused: false,
-    }
-}
-
 /// Microseconds of one core for each forwarded packet: open, copy, rewrite, seal, batch.
 ///
 /// # Errors
@@ -153,14 +106,19 @@ pub fn measure(identity: &Identity) -> Result<f64> {
     let mut world = World { core, clients: vec![], start, elapsed: Duration::ZERO, meter: Meter::default() };
     world.meter.know(TRACK.number);
     world.join(identity, vec![TRACK], vec![]);
-    let spec = producer();
+    // What goes into the core is made as the node makes it: from mediasoup's parameters.
+    let router = ortc::router_capabilities();
+    let published: RtpParameters = serde_json::from_value(rtp_parameters(TRACK))?;
+    let spec = ortc::producer_spec(Kind::Video, &published, router, false)?;
+    let offered = ortc::consumable(Kind::Video, &published, router);
     let id = ProducerId(1);
     world.core.handle(Command::Produce { producer: id, transport: PUBLISHER, spec }, start);
     for i in 0..SUBSCRIBERS {
-        let ssrc = 0x5000_0000 + 2 * i as u32;
-        let stream = Expected { track: 0, ssrc, rtx: Some(ssrc + 1), transport_cc: 5, nack: true };
+        let ids = ConsumerIds { mid: "0".to_owned(), ssrc: 0x5000_0000 + 2 * i as u32, cname: "load".to_owned() };
+        let (parameters, spec) = ortc::consumer_rtp_parameters(&offered, router, ids, false)?;
+        let stream = stream_of(&serde_json::to_value(parameters)?).context("consumer parameters")?.expected(TRACK);
         let transport = world.join(identity, vec![], vec![stream]);
-        let (consumer_id, spec) = (ConsumerId(i + 1), consumer(ssrc));
+        let consumer_id = ConsumerId(i + 1);
         world.core.handle(Command::Consume { consumer: consumer_id, transport, producer: id, spec }, start);
     }
     while world.clients.iter().any(|client| !client.is_connected()) {

@@ -45,7 +45,7 @@ fn feedback(kinds: &[(&str, &str)]) -> Vec<Value> {
 }
 
 /// What a browser says of a track.
-fn rtp_parameters(track: Spec) -> Value {
+pub(in crate::sfu) fn rtp_parameters(track: Spec) -> Value {
     let video = feedback(&[("goog-remb", ""), ("transport-cc", ""), ("ccm", "fir"), ("nack", ""), ("nack", "pli")]);
     let codecs = if track.is_video() {
         json!([
@@ -176,7 +176,8 @@ impl Callplane {
     }
 }
 
-fn stream_of(parameters: &Value) -> Option<AnsweredStream> {
+/// What `consume` says of the stream that comes.
+pub(in crate::sfu) fn stream_of(parameters: &Value) -> Option<AnsweredStream> {
     let encoding = &parameters["encodings"][0];
     let ssrc = |value: &Value| value.as_u64().and_then(|ssrc| u32::try_from(ssrc).ok());
     let extensions = parameters["headerExtensions"].as_array()?;

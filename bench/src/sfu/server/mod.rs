@@ -8,12 +8,9 @@ use std::{net::SocketAddr, path::Path};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::{
-    handshake::Credentials,
-    stream::Expected,
-    track::{Content, Spec},
-};
+use super::{handshake::Credentials, stream::Expected, track::Spec};
 pub use callplane::Callplane;
+pub(super) use callplane::{rtp_parameters, stream_of};
 pub use lines::Lines;
 
 /// Our ufrag in every connection: servers that are ICE-lite do not look at it.
@@ -83,10 +80,24 @@ struct Answer {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct AnsweredStream {
+pub(super) struct AnsweredStream {
     ssrc: u32,
     rtx: Option<u32>,
     transport_cc: Option<u8>,
+}
+
+impl AnsweredStream {
+    /// What a client is to expect of a track that it gets as this stream.
+    pub(super) fn expected(&self, track: Spec) -> Expected {
+        Expected {
+            track: track.number,
+            ssrc: self.ssrc,
+            rtx: self.rtx,
+            transport_cc: self.transport_cc.unwrap_or(0),
+            // Browsers do not ask for lost sound unless it is negotiated; pictures they do.
+            nack: track.is_video(),
+        }
+    }
 }
 
 impl Answer {
@@ -104,15 +115,7 @@ impl Answer {
     fn expected(&self, wanted: &[Published]) -> Result<Session<Expected>> {
         let (got, asked) = (self.streams.len(), wanted.len());
         anyhow::ensure!(got == asked, "{got} of {asked} tracks are given");
-        let of = |(stream, published): (&AnsweredStream, &Published)| Expected {
-            track: published.spec.number,
-            ssrc: stream.ssrc,
-            rtx: stream.rtx,
-            transport_cc: stream.transport_cc.unwrap_or(0),
-            // Browsers do not ask for lost sound unless it is negotiated; pictures they do.
-            nack: published.spec.content != Content::Sound,
-        };
-        Ok(self.session(self.streams.iter().zip(wanted).map(of).collect()))
+        Ok(self.session(self.streams.iter().zip(wanted).map(|(s, p)| s.expected(p.spec)).collect()))
     }
 }
 
