@@ -14,13 +14,13 @@ export REGISTRY
 BROWSER = e2e/browser/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test unit fuzz charts-test e2e lint crds manifests cluster-up cluster-down bench-placement bench-sfu
+.PHONY: help build demo demo-down test unit fuzz charts-test e2e lint crds openapi manifests cluster-up cluster-down bench-placement bench-sfu
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## Build the operator and the media node for release
-	cargo build --release --locked -p callplane-operator -p callplane-media-node
+build: ## Build the operator, the media node and the gateway for release
+	cargo build --release --locked -p callplane-operator -p callplane-media-node -p callplane-gateway
 
 demo: ## A call in browsers on a Kubernetes cluster on this machine (CLUSTER=kind|current: on another)
 	@e2e/demo/demo.sh up
@@ -53,6 +53,10 @@ lint: ## Formatting, lints, licences, shell scripts, chart; generated files are 
 crds: ## Generate the CRDs from their Rust types
 	cargo run --quiet --locked -p callplane-crds --bin crdgen -- crds
 	cp crds/*.yaml charts/callplane/crds/
+
+openapi: ## Generate the description of the gateway's API from its types
+	cargo run --quiet --locked -p callplane-gateway -- openapi > docs/openapi.json.new
+	mv docs/openapi.json.new docs/openapi.json
 
 manifests: crds ## Generate the plain-YAML install and the table of values from the chart
 	@e2e/cluster/tools.sh lint

@@ -32,12 +32,12 @@ helm lint --quiet --strict charts/callplane
 
 # Generated files: generating them again must change nothing.
 say "generated files"
-generated=(crds manifests charts/callplane)
+generated=(crds manifests charts/callplane docs/openapi.json)
 before=$(git status --porcelain -- "${generated[@]}" && git diff -- "${generated[@]}" | sha256sum)
-make --no-print-directory crds manifests >/dev/null
+make --no-print-directory crds manifests openapi >/dev/null
 after=$(git status --porcelain -- "${generated[@]}" && git diff -- "${generated[@]}" | sha256sum)
 if [[ $before != "$after" ]]; then
   git --no-pager diff --stat -- "${generated[@]}"
-  die "generated files are out of date: run \`make crds manifests\` and commit what it changes"
+  die "generated files are out of date: run \`make crds manifests openapi\` and commit what it changes"
 fi
 say "lint: nothing found"

@@ -1,0 +1,75 @@
+//! What tokens say.
+
+use callplane_crds::{CallId, names::TOKEN_ISSUER};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::LinkId;
+
+/// `aud` of a share link's token: a media node takes none of them for a join token.
+pub const LINK_AUDIENCE: &str = "callplane-link";
+
+/// Part in a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// May end and lock the call, remove others and make share links.
+    Host,
+    /// Takes part.
+    Participant,
+    /// Takes part, from outside.
+    Guest,
+}
+
+impl Role {
+    /// As it stands in tokens.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Participant => "participant",
+            Self::Guest => "guest",
+        }
+    }
+}
+
+/// What is read of a join token.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinClaims {
+    /// User id.
+    pub sub: String,
+    /// Call id.
+    pub room_id: String,
+    /// Epoch of the route.
+    pub epoch: i64,
+    /// `host`, `participant`, `guest` or `admin`.
+    pub role: String,
+}
+
+/// What a share link's token says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkClaims {
+    iss: String,
+    aud: String,
+    /// Call id.
+    pub room_id: String,
+    /// `metadata.uid` of the room: the link is not for a later room of the same name.
+    pub room_uid: String,
+    /// What its guests are.
+    pub role: Role,
+    /// Id by which it is revoked.
+    pub jti: LinkId,
+    /// When it was made, in seconds since 1970.
+    pub iat: i64,
+    /// When it ends.
+    pub exp: i64,
+}
+
+impl LinkClaims {
+    /// Of a link to `room` that ends when its id says.
+    pub fn new(room: &CallId, room_uid: String, role: Role, id: LinkId, now: i64) -> Self {
+        let (iss, aud) = (TOKEN_ISSUER.to_owned(), LINK_AUDIENCE.to_owned());
+        Self { iss, aud, room_id: room.to_string(), room_uid, role, iat: now, exp: id.expires(), jti: id }
+    }
+}

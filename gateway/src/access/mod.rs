@@ -1,0 +1,96 @@
+//! Who asks, and what they may.
+
+mod api_keys;
+mod claims;
+mod links;
+mod signer;
+
+use axum::http::{HeaderMap, header};
+
+pub use api_keys::ApiKeys;
+pub use claims::LINK_AUDIENCE;
+pub use claims::{JoinClaims, LinkClaims, Role};
+pub use links::{LinkId, MAX_REVOKED, revoke, revoked};
+pub use signer::Signer;
+
+use crate::{Code, Gateway, Problem};
+use callplane_crds::{CallId, names::TOKEN_AUDIENCE};
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Caller {
+    /// A backend, known by the name of its API key.
+    Backend(String),
+    /// Somebody with a join token.
+    Member(JoinClaims),
+}
+
+impl Caller {
+    /// Who bears the credentials of `headers`. Counts the request for them.
+    ///
+    /// # Errors
+    /// [`Code::CredentialsMissing`], [`Code::CredentialsInvalid`], [`Code::CredentialsExpired`], [`Code::RateLimited`].
+    pub fn of(gateway: &Gateway, headers: &HeaderMap) -> Result<Self, Problem> {
+        let bearer = bearer(headers).ok_or_else(|| {
+            Problem::new(Code::CredentialsMissing, "this needs an API key or a join token as bearer token")
+        })?;
+        // Three parts are a JWT; an API key of three parts would never be found.
+        let caller = if bearer.bytes().filter(|b| *b == b'.').count() == 2 {
+            let claims: JoinClaims = gateway.signer.verify(bearer, TOKEN_AUDIENCE, gateway.clock.now().wall)?;
+            Self::Member(claims)
+        } else {
+            let name = gateway.api_keys.holder(bearer);
+            Self::Backend(name.ok_or_else(|| Problem::new(Code::CredentialsInvalid, "this API key is not known"))?)
+        };
+        match &caller {
+            Self::Backend(name) => gateway.limits.caller(&("api key", name))?,
+            Self::Member(claims) => gateway.limits.caller(&(&claims.room_id, &claims.sub))?,
+        }
+        Ok(caller)
+    }
+
+    /// The name of the backend that asks.
+    ///
+    /// # Errors
+    /// [`Code::NotPermitted`] for others.
+    pub fn backend(self) -> Result<String, Problem> {
+        match self {
+            Self::Backend(name) => Ok(name),
+            Self::Member(_) => Err(Problem::new(Code::NotPermitted, "this needs an API key")),
+        }
+    }
+
+    /// Whether they may see `room`.
+    ///
+    /// # Errors
+    /// [`Code::WrongRoom`].
+    pub fn may_see(&self, room: &CallId) -> Result<(), Problem> {
+        match self {
+            Self::Member(claims) if claims.room_id != room.to_string() => {
+                Err(Problem::new(Code::WrongRoom, "the join token is for another room"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether they may change `room`: backends, and its hosts.
+    ///
+    /// # Errors
+    /// [`Code::WrongRoom`], [`Code::NotPermitted`].
+    pub fn may_direct(&self, room: &CallId) -> Result<(), Problem> {
+        self.may_see(room)?;
+        match self {
+            Self::Member(claims) if !matches!(claims.role.as_str(), "host" | "admin") => {
+                Err(Problem::new(Code::NotPermitted, "this needs an API key or a host's join token"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The bearer token (RFC 6750 §2.1).
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim()).filter(|token| !token.is_empty())
+}

@@ -1,0 +1,150 @@
+//! Flags and environment.
+
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
+
+use crate::limits::Rate;
+
+/// The gateway of callplane: rooms by REST, join tokens, and the way to each room's media node.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "callplane-gateway", version, about)]
+pub struct Config {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How it serves.
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+/// What to do instead of serving.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Command {
+    /// Print the OpenAPI description.
+    Openapi,
+}
+
+/// How it serves.
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// Namespace of the media nodes.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "callplane-system")]
+    pub namespace: String,
+    /// Namespace that rooms are created and listed in.
+    #[arg(long, env = "CALLPLANE_ROOMS_NAMESPACE", default_value = "default")]
+    pub rooms_namespace: String,
+    /// Let people join the CallRooms of this namespace only. Those of every namespace otherwise.
+    #[arg(long, env = "WATCH_NAMESPACE")]
+    pub watch_namespace: Option<String>,
+    /// Where the API is served.
+    #[arg(long, env = "CALLPLANE_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, env = "CALLPLANE_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
+    pub admin_listen: SocketAddr,
+    /// Base of the URLs that clients are told, such as https://calls.example.org. Without it they are told paths.
+    #[arg(long, env = "CALLPLANE_PUBLIC_URL", default_value = "", value_parser = public_url)]
+    pub public_url: String,
+    /// Directory with private.pem, the key that signs join tokens. Re-read every 5 s.
+    #[arg(long, env = "CALLPLANE_JOIN_KEYS", value_name = "PATH", default_value = "/etc/callplane/join-keys")]
+    pub join_keys: PathBuf,
+    /// Directory with one file for each backend that may call: its name is the caller's, its content the SHA-256 of
+    /// the API key in hexadecimal. Re-read every 5 s. Without it no backend may call.
+    #[arg(long, env = "CALLPLANE_API_KEYS", value_name = "PATH", default_value = "/etc/callplane/api-keys")]
+    pub api_keys: PathBuf,
+    /// Life of join tokens, 1m to 10m.
+    #[arg(long, env = "CALLPLANE_TOKEN_TTL", default_value = "10m", value_parser = token_ttl)]
+    pub token_ttl: Duration,
+    /// How long a request waits for a room to become ready, up to 10s.
+    #[arg(long, env = "CALLPLANE_READY_TIMEOUT", default_value = "3s", value_parser = ready_timeout)]
+    pub ready_timeout: Duration,
+    /// How long requests are still taken after SIGTERM, so that nobody is sent here any more when that ends.
+    #[arg(long, env = "CALLPLANE_SHUTDOWN_DELAY", default_value = "5s", value_parser = duration)]
+    pub shutdown_delay: Duration,
+    /// Origins of web pages that may call, such as https://app.example.org.
+    #[arg(long, env = "CALLPLANE_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub cors_origin: Vec<String>,
+    /// Requests of one API key, user or share link, per second and at once.
+    #[arg(long, env = "CALLPLANE_RATE_PER_CALLER", default_value = "50:200", value_parser = rate)]
+    pub rate_per_caller: Rate,
+    /// Requests of one address, per second and at once.
+    #[arg(long, env = "CALLPLANE_RATE_PER_ADDRESS", default_value = "200:1000", value_parser = rate)]
+    pub rate_per_address: Rate,
+    /// Addresses whose X-Forwarded-For is believed.
+    #[arg(long, env = "CALLPLANE_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
+    pub trusted_proxy: Vec<IpNet>,
+    /// WebSockets that are passed on at a time.
+    #[arg(long, env = "CALLPLANE_MAX_SOCKETS", default_value_t = 10_000)]
+    pub max_sockets: u16,
+    /// What is logged, in the syntax of tracing's EnvFilter.
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_parser = filter)]
+    pub log: String,
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| "is not a duration such as 90s or 10m".to_owned())?;
+    Duration::try_from(parsed).map_err(|_| "is negative".to_owned())
+}
+
+fn token_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = duration(text)?;
+    let allowed = Duration::from_secs(60)..=callplane_operator::token::LONGEST;
+    if allowed.contains(&ttl) { Ok(ttl) } else { Err("a token is good for 1m to 10m".to_owned()) }
+}
+
+fn ready_timeout(text: &str) -> Result<Duration, String> {
+    let wait = duration(text)?;
+    if wait <= Duration::from_secs(10) { Ok(wait) } else { Err("is longer than 10s".to_owned()) }
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    let wrong = || "is not PER_SECOND:AT_ONCE, such as 50:200".to_owned();
+    let (per_second, burst) = text.split_once(':').ok_or_else(wrong)?;
+    let number = |text: &str| text.parse::<NonZeroU32>().map_err(|_| wrong());
+    Ok(Rate { per_second: number(per_second)?, burst: number(burst)? })
+}
+
+fn public_url(text: &str) -> Result<String, String> {
+    let has_scheme = text.starts_with("https://") || text.starts_with("http://");
+    match text.is_empty() || has_scheme && text.parse::<axum::http::Uri>().is_ok() {
+        true => Ok(text.trim_end_matches('/').to_owned()),
+        false => Err("is not the beginning of an http or https URL".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for wrong in [
+            ["--token-ttl", "1h"],
+            ["--token-ttl", "10s"],
+            ["--ready-timeout", "1m"],
+            ["--rate-per-caller", "50"],
+            ["--rate-per-address", "0:10"],
+            ["--trusted-proxy", "10.0.0.0/64"],
+            ["--public-url", "calls.example.org"],
+            ["--log", "x=loud"],
+        ] {
+            assert!(Config::try_parse_from([&["x"], &wrong[..]].concat()).is_err(), "{wrong:?}");
+        }
+        let config = Config::try_parse_from(["x", "--public-url", "https://calls.example.org/"]).unwrap();
+        assert_eq!(config.serve.public_url, "https://calls.example.org");
+    }
+}

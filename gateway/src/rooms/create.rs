@@ -1,0 +1,325 @@
+//! Creating rooms, each request once.
+
+use aws_lc_rs::{
+    digest::{Context, SHA256},
+    rand,
+};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use callplane_crds::{CallId, CallRoom, CallRoomSpec, callroom::Lifetime};
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    annotations, check_text,
+    join::{Person, Welcome, welcome},
+    unsupported,
+    view::{Room, RoomStatus},
+};
+use crate::{
+    Code, Gateway, Problem,
+    access::{Caller, Role},
+    body::Body,
+    problem::Details,
+};
+
+/// Longest user id, as in tokens.
+pub(super) const MAX_USER: usize = 128;
+/// Longest Idempotency-Key.
+const MAX_KEY: usize = 255;
+
+/// A room to create.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateRoom {
+    /// User id of the host, who gets the `joinToken`: 1 to 128 bytes.
+    #[schema(min_length = 1, max_length = 128, example = "ann")]
+    pub host_id: String,
+    /// Name of the room, as Kubernetes has names, up to 63 characters. One is made up otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, max_length = 63, example = "standup")]
+    pub name: Option<String>,
+    /// Does not work yet, and is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub scheduled_time: Option<serde_json::Value>,
+    /// What the call is asked to be.
+    #[serde(default)]
+    #[schema(required = false)]
+    pub settings: Settings,
+}
+
+/// What a call is asked to be.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    /// How many people may be in the call at once, 2 to 50; 50 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 2, maximum = 50)]
+    pub max_participants: Option<i32>,
+    /// Roles that may join; `host` among them. All by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub allowed_roles: Option<Vec<Role>>,
+    /// Region that media never leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, min_length = 1, max_length = 63)]
+    pub region: Option<String>,
+    /// MediaPool that carries the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, min_length = 1, max_length = 63)]
+    pub pool: Option<String>,
+    /// The call ends after nobody was in it for this long, 5 to 604800.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 5, maximum = 604_800)]
+    pub empty_timeout_seconds: Option<i32>,
+    /// The call ends this long after it became ready, 60 to 2592000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 60, maximum = 2_592_000)]
+    pub max_duration_seconds: Option<i32>,
+    /// The room is deleted this long after the call ended, 0 to 2592000. Otherwise it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 0, maximum = 2_592_000)]
+    pub ttl_seconds_after_ended: Option<i32>,
+    /// Recording does not work yet: `true` is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub is_recording_enabled: Option<bool>,
+    /// Does not work yet, and is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub password: Option<serde_json::Value>,
+}
+
+/// A room that was created, and the host's way into it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedRoom {
+    /// `<namespace>.<name>` of the CallRoom.
+    #[schema(example = "default.standup")]
+    pub room_id: String,
+    /// Where the call is in its life.
+    pub status: RoomStatus,
+    /// The host's join token. Absent while the room has no media node (202): ask `/join` for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub join_token: Option<String>,
+    /// When the token ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = DateTime, required = false)]
+    pub expires_at: Option<jiff::Timestamp>,
+    /// Where the room's API is.
+    #[schema(example = "https://calls.example.org/api/rooms/default.standup")]
+    pub api_url: String,
+    /// The room.
+    pub room: Room,
+}
+
+/// Create a room
+///
+/// Waits a few seconds for the room to become ready. With an `Idempotency-Key`, the same request again is answered
+/// with the same room for as long as that is there.
+#[utoipa::path(
+    post, path = "/v1/rooms", tag = "rooms", security(("apiKey" = [])), request_body = CreateRoom,
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    responses(
+        (status = 201, description = "Created, and can be joined", body = CreatedRoom),
+        (status = 200, description = "Was created by this request before", body = CreatedRoom),
+        (status = 202, description = "Created, and has no media node yet", body = CreatedRoom),
+        (status = "default", description = "A problem", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub async fn create(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+    body: Result<Body<CreateRoom>, Problem>,
+) -> Result<Response, Problem> {
+    let caller = Caller::of(&gateway, &headers)?.backend()?;
+    let Body(request) = body?;
+    check(&request)?;
+    let once = Once::of(&headers, &caller, &request)?;
+    let room = wanted(&request, once.as_ref())?;
+    let name = room.name_any();
+    if let (Some(once), Some(_)) = (&once, &request.name) {
+        refuse_other_name(&gateway, once, &name)?;
+    }
+    let (room, is_new) = match gateway.kube.create(&room).await? {
+        Some(created) => (created, true),
+        None => (replayed(&gateway, &name, once.as_ref()).await?, false),
+    };
+    answer(&gateway, room, is_new, &request.host_id).await
+}
+
+fn check(request: &CreateRoom) -> Result<(), Problem> {
+    let settings = &request.settings;
+    for (is_set, field) in [
+        (request.scheduled_time.is_some(), "scheduledTime"),
+        (settings.is_recording_enabled == Some(true), "settings.isRecordingEnabled"),
+        (settings.password.is_some(), "settings.password"),
+    ] {
+        if is_set {
+            return Err(unsupported(field));
+        }
+    }
+    check_text("hostId", &request.host_id, MAX_USER)?;
+    if request.host_id.starts_with(super::join::GUEST_PREFIX) {
+        return Err(super::join::reserved("hostId"));
+    }
+    if settings.allowed_roles.as_ref().is_some_and(|roles| !roles.contains(&Role::Host)) {
+        let problem = Problem::new(Code::Invalid, "host is always allowed: name it, too");
+        return Err(problem.field("settings.allowedRoles"));
+    }
+    Ok(())
+}
+
+/// A request that is to be carried out once.
+struct Once {
+    key: String,
+    request: String,
+}
+
+impl Once {
+    fn of(headers: &HeaderMap, caller: &str, request: &CreateRoom) -> Result<Option<Self>, Problem> {
+        let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+        let key = key.to_str().ok().filter(|key| (1..=MAX_KEY).contains(&key.len()));
+        let key = key.ok_or_else(|| {
+            let detail = format!("is 1 to {MAX_KEY} visible ASCII characters");
+            Problem::new(Code::Invalid, detail).field("Idempotency-Key")
+        })?;
+        let request = serde_json::to_string(request).unwrap_or_default();
+        // Keys of two callers are two keys.
+        Ok(Some(Self { key: digest(&[caller, key]), request: digest(&[&request]) }))
+    }
+}
+
+fn digest(parts: &[&str]) -> String {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    hex(&context.finish().as_ref()[..16])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn wanted(request: &CreateRoom, once: Option<&Once>) -> Result<CallRoom, Problem> {
+    let settings = request.settings.clone();
+    let spec = CallRoomSpec {
+        max_participants: settings.max_participants.unwrap_or(50),
+        pool: settings.pool,
+        region: settings.region,
+        lifetime: Lifetime {
+            empty_timeout_seconds: settings.empty_timeout_seconds,
+            max_duration_seconds: settings.max_duration_seconds,
+            ttl_seconds_after_ended: settings.ttl_seconds_after_ended,
+        },
+        ..CallRoomSpec::default()
+    };
+    let name = match (&request.name, once) {
+        (Some(name), _) => name.clone(),
+        // The key is the name, so that two replicas that are asked at once make one room.
+        (None, Some(once)) => format!("r-{}", &once.key[..20]),
+        (None, None) => format!("r-{}", chance()?),
+    };
+    if format!("x.{name}").parse::<CallId>().is_err() {
+        let detail = "is made of lower-case letters, digits, '-' and '.', up to 63 of them";
+        return Err(Problem::new(Code::Invalid, detail).field("name"));
+    }
+    let mut room = CallRoom::new(&name, spec);
+    let annotations = room.annotations_mut();
+    annotations.insert(annotations::HOST_ID.to_owned(), request.host_id.clone());
+    if let Some(roles) = &settings.allowed_roles {
+        let names: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
+        annotations.insert(annotations::ALLOWED_ROLES.to_owned(), names.join(","));
+    }
+    if let Some(once) = once {
+        annotations.insert(annotations::IDEMPOTENCY_KEY.to_owned(), once.key.clone());
+        annotations.insert(annotations::REQUEST.to_owned(), once.request.clone());
+    }
+    Ok(room)
+}
+
+/// Twenty hexadecimal digits that nobody can guess.
+pub(super) fn chance() -> Result<String, Problem> {
+    let mut bytes = [0; 10];
+    rand::fill(&mut bytes).map_err(|_| Problem::new(Code::Busy, "there is no randomness"))?;
+    Ok(hex(&bytes))
+}
+
+/// A key that made one room makes no other of another name. Two such requests at the very same moment may: a name
+/// is what the API server is sure about.
+fn refuse_other_name(gateway: &Gateway, once: &Once, name: &str) -> Result<(), Problem> {
+    let is_other = |room: &CallRoom| {
+        annotations::text(room, annotations::IDEMPOTENCY_KEY) == Some(once.key.as_str()) && room.name_any() != name
+    };
+    match gateway.cache.find(is_other) {
+        Some(_) => Err(reused()),
+        None => Ok(()),
+    }
+}
+
+fn reused() -> Problem {
+    Problem::new(Code::IdempotencyKeyReused, "this Idempotency-Key was used for another request")
+        .field("Idempotency-Key")
+}
+
+/// The room that is there already, if this very request made it.
+async fn replayed(gateway: &Gateway, name: &str, once: Option<&Once>) -> Result<CallRoom, Problem> {
+    let room = gateway.kube.room(&CallId::new(gateway.kube.namespace(), name)).await?;
+    let made_by = |annotation: &str, digest: &str| annotations::text(&room, annotation) == Some(digest);
+    match once {
+        Some(once) if !made_by(annotations::IDEMPOTENCY_KEY, &once.key) => Err(exists(&room)),
+        Some(once) if !made_by(annotations::REQUEST, &once.request) => Err(reused()),
+        Some(_) => Ok(room),
+        None => Err(exists(&room)),
+    }
+}
+
+fn exists(room: &CallRoom) -> Problem {
+    Problem::new(Code::RoomExists, format!("there is a room {}", room.call_id())).field("name")
+}
+
+async fn answer(gateway: &Gateway, room: CallRoom, is_new: bool, host: &str) -> Result<Response, Problem> {
+    let room = gateway.settled(room.into()).await;
+    let id = room.call_id();
+    let host = Person { user: host.to_owned(), name: None, role: Role::Host };
+    let token = match welcome(gateway, &room, &host) {
+        Ok(Welcome { token, expires_at, .. }) => Some((token, expires_at)),
+        Err(problem) if matches!(problem.code(), Code::RoomNotReady | Code::RoomEnded | Code::NoSigningKey) => None,
+        Err(problem) => return Err(problem),
+    };
+    let view = Room::from(&*room);
+    let (join_token, expires_at) = token.unzip();
+    let status = match (&join_token, is_new) {
+        (None, _) if view.status != RoomStatus::Completed => StatusCode::ACCEPTED,
+        (_, true) => StatusCode::CREATED,
+        (_, false) => StatusCode::OK,
+    };
+    let location = format!("/v1/rooms/{id}");
+    let created = CreatedRoom {
+        room_id: id.to_string(),
+        status: view.status,
+        join_token,
+        expires_at,
+        api_url: gateway.api_url(&id),
+        room: view,
+    };
+    let mut response = (status, Json(created)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        headers.insert(header::LOCATION, location);
+    }
+    if status == StatusCode::ACCEPTED {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    Ok(response)
+}

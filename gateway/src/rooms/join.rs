@@ -1,0 +1,243 @@
+//! Joining: who may come in as what, and the token for it.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use callplane_crds::{CallRoom, Route};
+use callplane_operator::token::{self, Invitation};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    annotations, call_id, check_text,
+    create::{MAX_USER, chance},
+    ended, not_ready, unsupported, view,
+};
+use crate::{
+    Code, Gateway, Problem,
+    access::{self, Caller, LINK_AUDIENCE, LinkClaims, Role},
+    body::Body,
+    problem::Details,
+};
+
+/// Longest name to show, as in tokens.
+const MAX_NAME: usize = 256;
+/// User ids of people who came by a link begin with this, and nobody else's do: a guest cannot take somebody's place.
+pub(super) const GUEST_PREFIX: &str = "guest-";
+
+/// Who wants to join.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JoinRoom {
+    /// User id, unique in the room: 1 to 128 bytes. Needed with an API key; who comes by a link is given one.
+    #[serde(default)]
+    #[schema(nullable = false, min_length = 1, max_length = 128, example = "bob")]
+    user_id: Option<String>,
+    /// Name to show: 1 to 256 bytes.
+    #[serde(default)]
+    #[schema(nullable = false, min_length = 1, max_length = 256, example = "Bob")]
+    display_name: Option<String>,
+    /// Part in the call, with an API key only: `host` for the room's host and `participant` for others by default.
+    #[serde(default)]
+    #[schema(nullable = false)]
+    role: Option<Role>,
+    /// Token of a share link, instead of an API key.
+    #[serde(default)]
+    #[schema(nullable = false)]
+    link_token: Option<String>,
+    #[serde(default)]
+    #[schema(ignore)]
+    password: Option<serde_json::Value>,
+    #[serde(default)]
+    #[schema(ignore)]
+    consent_token: Option<serde_json::Value>,
+}
+
+/// The way into a call.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinedRoom {
+    /// `<namespace>.<name>` of the CallRoom.
+    #[schema(example = "default.standup")]
+    room_id: String,
+    /// Join token: the bearer token of every request under `apiUrl`.
+    token: String,
+    /// When the token ends.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: jiff::Timestamp,
+    /// User id in the call.
+    user_id: String,
+    /// Part in the call.
+    role: Role,
+    /// The route that the token is for.
+    route: RouteView,
+    /// Where the room's API is.
+    #[schema(example = "https://calls.example.org/api/rooms/default.standup")]
+    api_url: String,
+    /// ICE servers. Empty: there is no TURN yet, and media nodes need none.
+    #[schema(value_type = Vec<Object>)]
+    ice_servers: [(); 0],
+}
+
+/// Where a call's media flows, as far as clients need it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RouteView {
+    /// Counts the routes of the call from 1.
+    #[schema(minimum = 1)]
+    epoch: i64,
+    /// How media flows: `SFU`.
+    #[schema(example = "SFU")]
+    mode: String,
+}
+
+/// Somebody who is let in.
+pub(super) struct Person {
+    pub(super) user: String,
+    pub(super) name: Option<String>,
+    pub(super) role: Role,
+}
+
+/// What lets them in.
+pub(super) struct Welcome {
+    pub(super) token: String,
+    pub(super) expires_at: jiff::Timestamp,
+    route: Route,
+    mode: String,
+}
+
+/// Join a room
+///
+/// With an API key for anybody, or with a share link's token for oneself. Waits a few seconds for a room that has no
+/// media node yet.
+#[utoipa::path(
+    post, path = "/v1/rooms/{id}/join", tag = "rooms", security(("apiKey" = []), ()), request_body = JoinRoom,
+    params(("id" = String, Path, description = "`roomId`")),
+    responses(
+        (status = 200, description = "The way in", body = JoinedRoom),
+        (status = "default", description = "A problem", body = Details, content_type = "application/problem+json"),
+    )
+)]
+pub async fn join(
+    State(gateway): State<Gateway>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Result<Body<JoinRoom>, Problem>,
+) -> Result<Response, Problem> {
+    let Body(request) = match body {
+        Ok(body) => body,
+        // Who has no credentials learns that first.
+        Err(problem) => return Err(Caller::of(&gateway, &headers).err().unwrap_or(problem)),
+    };
+    let link = match &request.link_token {
+        Some(token) => Some(gateway.signer.verify::<LinkClaims>(token, LINK_AUDIENCE, gateway.clock.now().wall)?),
+        None => None,
+    };
+    match &link {
+        Some(link) => gateway.limits.caller(&("link", link.jti.to_string()))?,
+        None => drop(Caller::of(&gateway, &headers)?.backend()?),
+    }
+    let id = call_id(&id)?;
+    if link.as_ref().is_some_and(|link| link.room_id != id.to_string()) {
+        return Err(Problem::new(Code::WrongRoom, "the link is for another room"));
+    }
+    check(&request)?;
+    let room = gateway.settled(gateway.room(&id).await?).await;
+    let person = match link {
+        Some(link) => guest(&gateway, &room, &request, &link)?,
+        None => named(&room, request)?,
+    };
+    let Welcome { token, expires_at, route, mode } = welcome(&gateway, &room, &person)?;
+    let joined = JoinedRoom {
+        room_id: id.to_string(),
+        token,
+        expires_at,
+        user_id: person.user,
+        role: person.role,
+        route: RouteView { epoch: route.epoch, mode },
+        api_url: gateway.api_url(&id),
+        ice_servers: [],
+    };
+    let mut response = Json(joined).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+fn check(request: &JoinRoom) -> Result<(), Problem> {
+    for (is_set, field) in [(request.password.is_some(), "password"), (request.consent_token.is_some(), "consentToken")]
+    {
+        if is_set {
+            return Err(unsupported(field));
+        }
+    }
+    request.display_name.as_ref().map_or(Ok(()), |name| check_text("displayName", name, MAX_NAME))
+}
+
+pub(super) fn reserved(field: &str) -> Problem {
+    let detail = format!("user ids that begin with {GUEST_PREFIX} are for people who come by a link");
+    Problem::new(Code::Invalid, detail).field(field)
+}
+
+/// Whom a backend vouches for.
+fn named(room: &CallRoom, request: JoinRoom) -> Result<Person, Problem> {
+    let missing = || Problem::new(Code::Invalid, "is needed with an API key").field("userId");
+    let user = request.user_id.ok_or_else(missing)?;
+    check_text("userId", &user, MAX_USER)?;
+    if user.starts_with(GUEST_PREFIX) {
+        return Err(reserved("userId"));
+    }
+    let is_host = annotations::text(room, annotations::HOST_ID) == Some(user.as_str());
+    let default = if is_host { Role::Host } else { Role::Participant };
+    Ok(Person { user, name: request.display_name, role: request.role.unwrap_or(default) })
+}
+
+/// Who comes by a link.
+fn guest(gateway: &Gateway, room: &CallRoom, request: &JoinRoom, link: &LinkClaims) -> Result<Person, Problem> {
+    for (is_set, field) in [(request.user_id.is_some(), "userId"), (request.role.is_some(), "role")] {
+        if is_set {
+            return Err(Problem::new(Code::Invalid, "follows from the link: leave it out").field(field));
+        }
+    }
+    if room.metadata.uid.as_ref() != Some(&link.room_uid) {
+        return Err(Problem::new(Code::LinkRevoked, "the link was for an earlier room of this name"));
+    }
+    let revoked = annotations::text(room, annotations::REVOKED_LINKS).unwrap_or_default();
+    if access::revoked(revoked, gateway.clock.now().wall.as_second()).contains(&link.jti) {
+        return Err(Problem::new(Code::LinkRevoked, "the link was revoked"));
+    }
+    Ok(Person { user: format!("{GUEST_PREFIX}{}", chance()?), name: request.display_name.clone(), role: link.role })
+}
+
+/// A token for `person`, if the room lets them in and has a route.
+pub(super) fn welcome(gateway: &Gateway, room: &CallRoom, person: &Person) -> Result<Welcome, Problem> {
+    if room.is_over() {
+        return Err(ended(room));
+    }
+    if !annotations::allowed_roles(room).contains(&person.role) {
+        let detail = format!("the room lets no {} in", person.role.as_str());
+        return Err(Problem::new(Code::RoleNotAllowed, detail));
+    }
+    if annotations::is_locked(room) && person.role != Role::Host {
+        return Err(Problem::new(Code::RoomLocked, "the room is locked"));
+    }
+    let route = room.status.as_ref().and_then(|s| s.route.clone()).ok_or_else(|| not_ready(room))?;
+    // While versions differ, another replica may know what to do with it.
+    let mode = view::mode(route.mode)
+        .ok_or_else(|| Problem::new(Code::RoomNotReady, "this version does not know how the room's media flows"))?;
+    let now = gateway.clock.now().wall;
+    let invitation = Invitation {
+        room: room.call_id(),
+        user: person.user.clone(),
+        name: person.name.clone(),
+        role: person.role.as_str().to_owned(),
+        ttl: gateway.token_ttl,
+    };
+    let token = token::sign(&*gateway.signer.key()?, &invitation, route.epoch, now).map_err(|error| {
+        tracing::error!(%error, "signing failed");
+        Problem::new(Code::NoSigningKey, "the key does not sign")
+    })?;
+    let ends = now.as_second() + i64::try_from(gateway.token_ttl.as_secs()).unwrap_or(0);
+    Ok(Welcome { token, expires_at: jiff::Timestamp::from_second(ends).unwrap_or(now), route, mode })
+}

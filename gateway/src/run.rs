@@ -1,0 +1,117 @@
+//! Wires the gateway together and runs it until it is told to stop.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use axum::http::HeaderValue;
+use callplane_operator::{
+    api::{request_client, watch_client},
+    clock::Clock,
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    Gateway, Parts,
+    access::{ApiKeys, Signer},
+    admin::{self, Admin},
+    cluster::{self, Kube},
+    config::{Command, Config, Serve},
+    http,
+    limits::Limits,
+    metrics::Metrics,
+    openapi,
+    proxy::Forwarder,
+};
+
+/// How long requests under way may take when the process ends.
+const FINISH_WITHIN: Duration = Duration::from_secs(10);
+
+/// Does what `config` says.
+///
+/// # Errors
+/// When that fails.
+pub async fn main(config: Config) -> anyhow::Result<()> {
+    if let Some(Command::Openapi) = config.command {
+        print!("{}", openapi::text());
+        return Ok(());
+    }
+    let filter = EnvFilter::try_new(&config.serve.log).with_context(|| format!("--log {:?}", config.serve.log))?;
+    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
+    serve(config.serve).await
+}
+
+async fn serve(config: Serve) -> anyhow::Result<()> {
+    let cluster = kube::Config::infer().await.context("cannot tell how to reach the Kubernetes API")?;
+    let client = request_client(&cluster).context("cannot make a Kubernetes client")?;
+    let watches = watch_client(&cluster).context("cannot make a Kubernetes client")?;
+    let origins = config.cors_origin.iter().map(|origin| origin.parse());
+    let origins: Vec<HeaderValue> = origins.collect::<Result<_, _>>().context("--cors-origin")?;
+    let (clock, metrics, closing) = (Clock::start(), Metrics::default(), CancellationToken::new());
+    let signer = Signer::new(config.join_keys, clock.now());
+    let api_keys = ApiKeys::new(config.api_keys).context("cannot read the API keys")?;
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(signer.clone().keep_reading(clock));
+    tasks.spawn(api_keys.clone().keep_reading());
+    let only = config.watch_namespace;
+    let gateway = Gateway::new(Parts {
+        cache: cluster::start(&watches, &config.namespace, only.as_deref(), &metrics, &mut tasks),
+        kube: Kube::new(client, config.rooms_namespace, only),
+        signer,
+        api_keys,
+        limits: Limits::new(config.rate_per_caller, config.rate_per_address, config.trusted_proxy),
+        forwarder: Forwarder::new(usize::from(config.max_sockets), closing.clone(), metrics.clone()),
+        metrics,
+        clock,
+        public_url: config.public_url,
+        ready_timeout: config.ready_timeout,
+        token_ttl: config.token_ttl,
+    });
+
+    let stopping = CancellationToken::new();
+    let admin = admin::router(Admin { gateway: gateway.clone(), stopping: stopping.clone() });
+    let listener = listen(config.admin_listen).await?;
+    tasks.spawn(async move {
+        if let Err(error) = axum::serve(listener, admin).await {
+            tracing::error!(%error, "admin server ended");
+        }
+    });
+    let listener = listen(config.listen).await?;
+    let app = http::router(gateway.clone(), &origins).into_make_service_with_connect_info::<SocketAddr>();
+    let finished = closing.clone().cancelled_owned();
+    let mut server = tokio::spawn(async move { axum::serve(listener, app).with_graceful_shutdown(finished).await });
+    tracing::info!(listen = %config.listen, "serves");
+
+    tokio::select! {
+        signal = stopped() => tracing::info!(signal, "stops"),
+        Some(ended) = tasks.join_next() => anyhow::bail!("a task ended that should run for ever: {ended:?}"),
+        ended = &mut server => anyhow::bail!("the server ended: {ended:?}"),
+    }
+    // Not ready from now on, but still there for those who have not heard of it.
+    stopping.cancel();
+    tokio::time::sleep(config.shutdown_delay).await;
+    // WebSockets are closed, so that their clients go to another replica; requests are answered.
+    closing.cancel();
+    let finished = async {
+        gateway.forwarder.closed().await;
+        let _ = server.await;
+    };
+    if tokio::time::timeout(FINISH_WITHIN, finished).await.is_err() {
+        tracing::warn!("some requests were not answered");
+    }
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+async fn stopped() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! { _ = term.recv() => "SIGTERM", _ = int.recv() => "SIGINT" }
+}

@@ -1,0 +1,10 @@
+//! The gateway as its clients see it, with an API server and media nodes of the tests' own.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod access;
+mod kubernetes;
+mod outage;
+mod proxy;
+mod rooms;
+mod world;

@@ -1,0 +1,263 @@
+//! A gateway with an API server and media nodes of the tests' own.
+
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Request, State, WebSocketUpgrade, ws::Message},
+    http::{HeaderMap, HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use callplane_gateway::{
+    Gateway, Parts,
+    access::{ApiKeys, Signer},
+    cluster::{self, Kube},
+    http,
+    limits::{Limits, Rate},
+    metrics::Metrics,
+    proxy::Forwarder,
+};
+use callplane_operator::{
+    api::{request_client, watch_client},
+    clock::Clock,
+    keys::{JoinKey, PRIVATE},
+};
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::kubernetes::Kubernetes;
+
+/// The API key of the backend called `shop`.
+pub const API_KEY: &str = "0123456789abcdef0123456789abcdef";
+
+pub struct World {
+    pub kubernetes: Kubernetes,
+    pub gateway: Gateway,
+    pub url: String,
+    pub address: SocketAddr,
+    pub closing: CancellationToken,
+    client: reqwest::Client,
+    directory: PathBuf,
+    _tasks: JoinSet<()>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    /// The stable code of a problem, which has the right content type.
+    pub fn code(&self) -> &str {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
+        assert_eq!(self.body["status"], self.status, "{self:?}");
+        self.body["code"].as_str().unwrap()
+    }
+
+    pub fn text(&self, field: &str) -> String {
+        self.body[field].as_str().unwrap_or_else(|| panic!("{field} of {self:?}")).to_owned()
+    }
+}
+
+/// Requests per second and at once.
+pub fn rate(per_second: u32, burst: u32) -> Rate {
+    Rate { per_second: per_second.try_into().unwrap(), burst: burst.try_into().unwrap() }
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with(rate(1000, 1000), rate(1000, 1000)).await
+    }
+
+    pub async fn with(per_caller: Rate, per_address: Rate) -> Self {
+        let (kubernetes, config) = Kubernetes::start().await;
+        let client = request_client(&config).unwrap();
+        let watches = watch_client(&config).unwrap();
+        let mut name = [0; 8];
+        aws_lc_rs::rand::fill(&mut name).unwrap();
+        let directory = std::env::temp_dir().join(format!("callplane-gateway-{:016x}", u64::from_be_bytes(name)));
+        fs::create_dir_all(directory.join("keys")).unwrap();
+        fs::write(directory.join(PRIVATE), JoinKey::generate().unwrap().pem).unwrap();
+        let hash: String = digest(&SHA256, API_KEY.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        fs::write(directory.join("keys/shop"), hash).unwrap();
+
+        let (clock, metrics, closing) = (Clock::start(), Metrics::default(), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        let gateway = Gateway::new(Parts {
+            cache: cluster::start(&watches, "callplane-system", None, &metrics, &mut tasks),
+            kube: Kube::new(client, "team".into(), None),
+            signer: Signer::new(directory.clone(), clock.now()),
+            api_keys: ApiKeys::new(directory.join("keys")).unwrap(),
+            limits: Limits::new(per_caller, per_address, vec![]),
+            forwarder: Forwarder::new(2, closing.clone(), metrics.clone()),
+            metrics,
+            clock,
+            public_url: "https://calls.example".into(),
+            ready_timeout: Duration::from_millis(400),
+            token_ttl: Duration::from_secs(600),
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let origins = [HeaderValue::from_static("https://app.example")];
+        let app = http::router(gateway.clone(), &origins).into_make_service_with_connect_info::<SocketAddr>();
+        tasks.spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let world = Self {
+            kubernetes,
+            gateway,
+            url: format!("http://{address}"),
+            address,
+            closing,
+            client: reqwest::Client::builder().no_proxy().build().unwrap(),
+            directory,
+            _tasks: tasks,
+        };
+        world.until(|| world.gateway.cache.is_complete()).await;
+        world
+    }
+
+    /// Waits until `is`; what it waits for comes by a watch.
+    pub async fn until(&self, is: impl Fn() -> bool) {
+        let wait = async {
+            while !is() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("what was waited for came");
+    }
+
+    /// Waits until the gateway knows the room as the API server has it.
+    pub async fn knows(&self, namespace: &str, name: &str) {
+        let version =
+            self.kubernetes.object("callrooms", namespace, name).unwrap()["metadata"]["resourceVersion"].clone();
+        let id = callplane_crds::CallId::new(namespace, name);
+        let known = || self.gateway.cache.room(&id).and_then(|room| room.metadata.resource_version.clone());
+        self.until(|| known().is_some_and(|known| version == known)).await;
+    }
+
+    /// A room that is placed on a new media node, and known.
+    pub async fn placed(&self, namespace: &str, name: &str) -> Node {
+        let node = Node::start().await;
+        self.kubernetes.node("mn-a", &node.url);
+        self.kubernetes.room(namespace, name);
+        self.kubernetes.place(namespace, name, "mn-a", 1);
+        self.knows(namespace, name).await;
+        self.until(|| {
+            self.gateway.cache.node_api("mn-a").is_ok_and(|api| node.url == api.to_string().trim_end_matches('/'))
+        })
+        .await;
+        node
+    }
+
+    pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        self.client.request(method.parse().unwrap(), format!("{}{path}", self.url))
+    }
+
+    /// As `bearer`, with a JSON body.
+    pub async fn send(&self, method: &str, path: &str, bearer: &str, body: Value) -> Answer {
+        let mut request = self.request(method, path);
+        if !bearer.is_empty() {
+            request = request.bearer_auth(bearer);
+        }
+        if !body.is_null() {
+            request = request.json(&body);
+        }
+        answer(request).await
+    }
+
+    /// As the backend `shop`.
+    pub async fn backend(&self, method: &str, path: &str, body: Value) -> Answer {
+        self.send(method, path, API_KEY, body).await
+    }
+
+    /// A join token for `user`.
+    pub async fn token(&self, id: &str, user: &str, role: &str) -> String {
+        let joined = self.backend("POST", &format!("/v1/rooms/{id}/join"), json!({"userId": user, "role": role})).await;
+        assert_eq!(joined.status, 200, "{joined:?}");
+        joined.text("token")
+    }
+}
+
+pub async fn answer(request: RequestBuilder) -> Answer {
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = response.bytes().await.unwrap();
+    Answer { status, headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null) }
+}
+
+/// What a media node was asked.
+#[derive(Debug)]
+pub struct Asked {
+    pub line: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// A media node that remembers what it was asked, answers `/problem` with a problem of its own, never answers
+/// `/silence`, and echoes WebSockets.
+pub struct Node {
+    pub url: String,
+    pub asked: mpsc::UnboundedReceiver<Asked>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Node {
+    pub async fn start() -> Self {
+        let (sender, asked) = mpsc::unbounded_channel();
+        let routes = Router::new()
+            .route("/api/rooms/{id}/events", get(echo))
+            .fallback(any(remember))
+            .with_state(Arc::new(sender));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        Self { url, asked, server }
+    }
+}
+
+async fn remember(State(sender): State<Arc<mpsc::UnboundedSender<Asked>>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let line = format!("{} {}", parts.method, parts.uri);
+    let Ok(body) = axum::body::to_bytes(body, 1 << 20).await else { return StatusCode::BAD_REQUEST.into_response() };
+    let is_problem = line.ends_with("/problem");
+    sender.send(Asked { line: line.clone(), headers: parts.headers, body }).unwrap();
+    if line.ends_with("/silence") {
+        std::future::pending::<()>().await;
+    }
+    if is_problem {
+        let body = r#"{"status":409,"code":"epoch-stale","tokenEpoch":1,"servedEpoch":2}"#;
+        let headers = [("content-type", "application/problem+json"), ("retry-after", "7")];
+        return (StatusCode::CONFLICT, headers, body).into_response();
+    }
+    ([("access-control-allow-origin", "*"), ("content-type", "application/json")], r#"{"id":"of the node"}"#)
+        .into_response()
+}
+
+async fn echo(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.protocols(["callplane.v1"]).on_upgrade(|mut socket| async move {
+        while let Some(Ok(Message::Text(text))) = socket.recv().await {
+            if text.as_str() == "bye" || socket.send(Message::Text(text)).await.is_err() {
+                return;
+            }
+        }
+    })
+}
