@@ -33,7 +33,7 @@ test: unit charts-test e2e ## Every test: units, chart, and the scenarios on a r
 unit: $(BROWSER) ## Tests that need no cluster
 	cargo test --workspace --exclude callplane-e2e --exclude callplane-fuzz --locked
 	media-node/fuzz/run.sh 5
-	cd e2e/browser && npm test
+	cd e2e/browser && CALLPLANE_MEDIA_NODE=$(CARGO_TARGET_DIR)/debug/callplane-media-node npm test
 
 fuzz: ## Feed the media node's parsers with arbitrary bytes (ARGS="seconds target...", default 600 each)
 	media-node/fuzz/run.sh $(or $(ARGS),600)

@@ -108,6 +108,21 @@ async fn the_others_are_told_what_happens_and_in_order() {
     server.events.send(Event::LayersChanged { consumer, transport, layers }).await.unwrap();
     let data = json!({"consumerId": consumed["id"], "spatialLayer": 1, "temporalLayer": 2});
     assert_eq!(next(&mut ann).await, json!({"type": "layers-changed", "data": data}));
+
+    let media = orders.iter().find_map(|order| match order {
+        Command::Produce { producer, transport, .. } => Some((*producer, *transport)),
+        _ => None,
+    });
+    let (media, transport) = media.unwrap();
+    for (spatial, told) in [(None, json!(null)), (Some(1), json!(1))] {
+        server.events.send(Event::LayersWanted { producer: media, transport, spatial }).await.unwrap();
+        let data = json!({"producerId": produced["id"], "spatialLayer": told});
+        let event = json!({"type": "producer-layers-wanted", "data": data});
+        assert_eq!(next(&mut bob).await, event);
+        // Whoever comes back hears what it may have missed.
+        let mut again = listen(&server, "bob").await;
+        assert_eq!(next(&mut again).await, event);
+    }
     for (action, event) in [("pause", "consumer-paused"), ("resume", "consumer-resumed")] {
         server.post("bob", &format!("/producers/{producer}/{action}"), json!({})).await;
         assert_eq!(next(&mut ann).await, json!({"type": event, "data": ids}));

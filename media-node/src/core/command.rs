@@ -400,6 +400,16 @@ pub enum Event {
         /// Which.
         transport: TransportId,
     },
+    /// What the subscribers of a producer want of it has changed, for a while. A producer that is new is
+    /// taken to be wanted whole.
+    LayersWanted {
+        /// Which.
+        producer: ProducerId,
+        /// Its transport.
+        transport: TransportId,
+        /// The highest spatial layer that anybody wants; `None`: nobody wants anything.
+        spatial: Option<u8>,
+    },
     /// The loudest producer of a room changed (from RFC 6464 audio levels).
     ActiveSpeaker {
         /// Which room.

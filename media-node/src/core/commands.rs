@@ -23,7 +23,7 @@ impl Core {
             }
             Command::RestartIce { transport, ice } => self.restart_ice(transport, ice),
             Command::CloseTransport { transport } => self.close_transport(transport, now),
-            Command::Produce { producer, transport, spec } => self.produce(producer, transport, spec),
+            Command::Produce { producer, transport, spec } => self.produce(producer, transport, spec, now),
             Command::PauseProducer { producer, paused } => self.pause_producer(producer, paused, now),
             Command::CloseProducer { producer } => self.close_producer(producer, now),
             Command::Consume { consumer, transport, producer, spec } => {
@@ -116,7 +116,7 @@ impl Core {
         let transport = self.transports.get(key)?;
         let (producers, consumers) = (transport.producers.clone(), transport.consumers.clone());
         for consumer in consumers {
-            self.remove_consumer(consumer);
+            self.remove_consumer(consumer, now);
         }
         for producer in producers {
             self.remove_producer(producer, now);
@@ -146,7 +146,7 @@ impl Core {
         Some(())
     }
 
-    fn produce(&mut self, id: ProducerId, transport_id: TransportId, spec: ProducerSpec) -> Option<()> {
+    fn produce(&mut self, id: ProducerId, transport_id: TransportId, spec: ProducerSpec, now: Instant) -> Option<()> {
         let transport_key = *self.transport_keys.get(&transport_id)?;
         let transport = self.transports.get_mut(transport_key)?;
         let ssrcs = || spec.encodings.iter().flat_map(|e| e.ssrc.into_iter().chain(e.rtx_ssrc));
@@ -167,6 +167,7 @@ impl Core {
         }
         transport.producers.push(key);
         self.producer_keys.insert(id, key);
+        self.review_layers_wanted(key, now);
         Some(())
     }
 
@@ -202,7 +203,7 @@ impl Core {
         let Some(producer) = self.producers.get(key) else { return };
         for consumer in producer.consumers.clone() {
             self.say_bye(consumer, now);
-            self.remove_consumer(consumer);
+            self.remove_consumer(consumer, now);
         }
         let Some(producer) = self.producers.remove(key) else { return };
         self.producer_keys.remove(&producer.id);
@@ -249,6 +250,7 @@ impl Core {
         producer.consumers.push(key);
         self.consumer_keys.insert(id, key);
         self.want_key_frame(key, now);
+        self.review_layers_wanted(producer_key, now);
         Some(())
     }
 
@@ -258,7 +260,9 @@ impl Core {
         if consumer.paused != paused {
             consumer.paused = paused;
             consumer.restart();
+            let producer = consumer.producer;
             self.want_key_frame(key, now);
+            self.review_layers_wanted(producer, now);
         }
         Some(())
     }
@@ -266,11 +270,11 @@ impl Core {
     fn close_consumer(&mut self, id: ConsumerId, now: Instant) -> Option<()> {
         let key = *self.consumer_keys.get(&id)?;
         self.say_bye(key, now);
-        self.remove_consumer(key);
+        self.remove_consumer(key, now);
         Some(())
     }
 
-    fn remove_consumer(&mut self, key: Key) {
+    fn remove_consumer(&mut self, key: Key, now: Instant) {
         let Some(consumer) = self.consumers.remove(key) else { return };
         self.consumer_keys.remove(&consumer.id);
         if let Some(transport) = self.transports.get_mut(consumer.transport) {
@@ -280,13 +284,16 @@ impl Core {
         if let Some(producer) = self.producers.get_mut(consumer.producer) {
             producer.consumers.retain(|c| *c != key);
         }
+        self.review_layers_wanted(consumer.producer, now);
     }
 
     fn prefer_layers(&mut self, id: ConsumerId, layers: Layers, now: Instant) -> Option<()> {
         let key = *self.consumer_keys.get(&id)?;
         let consumer = self.consumers.get_mut(key)?;
         consumer.layers.prefer(layers);
-        let producer = self.producers.get(consumer.producer)?;
+        let producer_key = consumer.producer;
+        self.review_layers_wanted(producer_key, now);
+        let (consumer, producer) = (self.consumers.get(key)?, self.producers.get(producer_key)?);
         let timeout = self.config.encoding_timeout;
         let Some(aim) = consumer.aim(producer, now, timeout, 0) else { return Some(()) };
         let active = producer.streams.get(aim.encoding)?.rates.active(now, timeout).unwrap_or(Layers::LOWEST);

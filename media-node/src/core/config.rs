@@ -50,6 +50,11 @@ pub struct Config {
     pub max_history_bytes: usize,
     /// SSRCs that one transport may send RTCP from.
     pub max_rtcp_senders: usize,
+    /// A publisher is told this long after a layer of its is wanted again; what is wanted within it is told
+    /// at once.
+    pub layers_wanted_rise: Duration,
+    /// And this long after nobody wants one any more: whoever comes back within it costs no key frame.
+    pub layers_wanted_fall: Duration,
     /// An encoding without packets for this long is not a candidate for forwarding.
     pub encoding_timeout: Duration,
 }
@@ -79,6 +84,8 @@ impl Default for Config {
             history_duration: Duration::from_millis(1200),
             max_history_bytes: 1 << 20,
             max_rtcp_senders: 32,
+            layers_wanted_rise: Duration::from_millis(50),
+            layers_wanted_fall: Duration::from_secs(2),
             encoding_timeout: Duration::from_millis(700),
         }
     }

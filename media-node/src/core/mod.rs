@@ -47,6 +47,7 @@ mod srtp;
 mod timers;
 mod transport;
 mod twcc;
+mod wanted;
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "fuzzing needs a part of it"))]
@@ -182,7 +183,7 @@ impl Core {
         let deadlines = &mut transport.deadlines;
         let (consent, feedback) = (due(&mut deadlines.consent), due(&mut deadlines.feedback));
         let (reports, nacks) = (due(&mut deadlines.reports), due(&mut deadlines.nacks));
-        let key_frames = due(&mut deadlines.key_frames);
+        let (key_frames, layers_wanted) = (due(&mut deadlines.key_frames), due(&mut deadlines.layers_wanted));
         let outcome = transport.dtls.handle_timeout(now);
         self.after_dtls(key, outcome, now);
         self.wake_sctp(key, now);
@@ -194,6 +195,9 @@ impl Core {
         }
         if key_frames {
             self.send_key_frame_requests(key, now);
+        }
+        if layers_wanted {
+            self.tell_layers_wanted(key, now);
         }
         if feedback {
             self.send_transport_feedback(key, now);

@@ -13,6 +13,7 @@ use super::nack::{Arrival, Missings};
 use super::rtp::{Ids, Values};
 use super::slab::Key;
 use super::srtp::IndexWindow;
+use super::wanted::Wanted;
 
 /// A published track.
 pub(crate) struct Producer {
@@ -26,6 +27,7 @@ pub(crate) struct Producer {
     /// In the order of the encodings, lowest simulcast layer first.
     pub streams: Vec<Stream>,
     pub consumers: Vec<Key>,
+    pub wanted: Wanted,
     pub paused: bool,
 }
 
@@ -42,7 +44,7 @@ impl Producer {
                 duration: config.history_duration,
             },
         };
-        let streams = spec
+        let streams: Vec<Stream> = spec
             .encodings
             .into_iter()
             .map(|e| Stream {
@@ -59,7 +61,7 @@ impl Producer {
                 key_frames: KeyFrameRequests::default(),
             })
             .collect();
-        Self {
+        let mut this = Self {
             id,
             room,
             transport,
@@ -69,8 +71,11 @@ impl Producer {
             ids: Ids::new(&spec.header_extensions),
             streams,
             consumers: Vec::new(),
+            wanted: Wanted::all(0),
             paused: spec.paused,
-        }
+        };
+        this.wanted = Wanted::all(this.highest().spatial);
+        this
     }
 
     pub fn codec(&self, payload_type: u8) -> Option<&ProducerCodec> {

@@ -31,11 +31,15 @@ pub(crate) struct Deadlines {
     pub reports: Option<Instant>,
     pub nacks: Option<Instant>,
     pub key_frames: Option<Instant>,
+    pub layers_wanted: Option<Instant>,
 }
 
 impl Deadlines {
     pub fn earliest(&self) -> Option<Instant> {
-        [self.consent, self.feedback, self.reports, self.nacks, self.key_frames].into_iter().flatten().min()
+        [self.consent, self.feedback, self.reports, self.nacks, self.key_frames, self.layers_wanted]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

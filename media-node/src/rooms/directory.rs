@@ -310,6 +310,7 @@ impl Task {
         let (sender, messages) = mpsc::channel(SOCKET_QUEUE);
         self.sockets.insert(socket, (access.room.clone(), sender));
         effects.push(Effect::Tell(vec![socket], RoomEvent::Room(Box::new(view))));
+        self.turn(effects, |turn| turn.repeat_layers_wanted(access, socket));
         Ok(Subscription { socket, room: access.room.clone(), messages })
     }
 

@@ -104,6 +104,13 @@ pub enum RoomEvent {
         /// Why.
         reason: DataConsumerEnd,
     },
+    /// What is wanted of one of the receiver's tracks has changed: nothing else need be sent.
+    ProducerLayersWanted {
+        /// The track.
+        producer_id: String,
+        /// The highest spatial layer that anybody wants; `null` when nobody wants anything.
+        spatial_layer: Option<u8>,
+    },
     /// Somebody else speaks now (nobody if both are absent).
     ActiveSpeaker {
         /// The track.

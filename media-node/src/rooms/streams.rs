@@ -30,6 +30,8 @@ pub(super) struct Producer {
     ssrcs: Vec<u32>,
     consumable: RtpParameters,
     app_data: AppData,
+    /// What its publisher was told last of what is wanted of it; `None` while that is everything.
+    wanted: Option<Option<u8>>,
 }
 
 /// A subscription.
@@ -41,6 +43,10 @@ pub(super) struct Consumer {
 }
 
 impl Producer {
+    fn wants(&self, spatial_layer: Option<u8>) -> RoomEvent {
+        RoomEvent::ProducerLayersWanted { producer_id: self.id.clone(), spatial_layer }
+    }
+
     pub(super) fn view(&self) -> ProducerView {
         ProducerView {
             id: self.id.clone(),
@@ -121,6 +127,7 @@ impl Turn<'_> {
             ssrcs,
             consumable: ortc::consumable(kind, &parameters, router),
             app_data,
+            wanted: None,
         };
         self.effects
             .push(Effect::Media(worker, Command::Produce { producer: media, transport: media_transport, spec }));
@@ -281,6 +288,28 @@ impl Turn<'_> {
         for (id, consumer) in subscriptions {
             let sockets = room.sockets_of(&consumer.user);
             self.effects.push(Effect::Tell(sockets, event(id.clone(), producer.into())));
+        }
+    }
+
+    /// Somebody wants more of a track than before, or nobody wants as much any more.
+    pub(super) fn layers_wanted(&mut self, transport: TransportId, media: ProducerId, spatial: Option<u8>) {
+        let Some((key, _)) = self.registry.transports.get(&transport) else { return };
+        let Some(room) = self.registry.rooms.get_mut(key) else { return };
+        let Some(producer) = room.producers.values_mut().find(|producer| producer.media == media) else { return };
+        producer.wanted = Some(spatial);
+        let (event, user) = (producer.wants(spatial), producer.user.clone());
+        self.effects.push(Effect::Tell(room.sockets_of(&user), event));
+    }
+
+    /// Tells a new socket what others of the user were told of its tracks: what it missed may be that somebody
+    /// waits for them.
+    pub(super) fn repeat_layers_wanted(&mut self, access: &Access, socket: SocketId) {
+        let Ok(room) = self.registry.room(&access.room) else { return };
+        let own = room.producers.values().filter(|producer| producer.user == access.user);
+        for producer in own {
+            if let Some(spatial) = producer.wanted {
+                self.effects.push(Effect::Tell(vec![socket], producer.wants(spatial)));
+            }
         }
     }
 

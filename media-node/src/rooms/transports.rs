@@ -181,6 +181,9 @@ impl Turn<'_> {
         match event {
             Event::TransportState { transport, state, .. } => self.transport_state(*transport, *state),
             Event::ActiveSpeaker { room, producer } => self.active_speaker(*room, *producer),
+            Event::LayersWanted { producer, transport, spatial } => {
+                self.layers_wanted(*transport, *producer, *spatial);
+            }
             Event::LayersChanged { consumer, transport, layers } => self.layers_changed(*transport, *consumer, *layers),
             Event::DataConsumerOverflow { transport, data_consumer } => {
                 self.data_consumer_overflown(*transport, *data_consumer);

@@ -65,6 +65,11 @@ export class RoomApi {
     return this.#ask('POST', `/consumers/${consumer}/resume`);
   }
 
+  /** @param {string} consumer @param {{spatialLayer: number, temporalLayer?: number}} layers @returns {Promise<void>} */
+  preferLayers(consumer, layers) {
+    return this.#ask('POST', `/consumers/${consumer}/preferred-layers`, layers);
+  }
+
   /** @param {string} producer @returns {Promise<void>} */
   unpublish(producer) {
     return this.#ask('DELETE', `/producers/${producer}`);

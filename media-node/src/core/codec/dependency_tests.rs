@@ -68,11 +68,42 @@ fn a_frame_may_differ_from_its_template() {
     assert_eq!(frame.temporal, 1);
 }
 
+/// What Chromium 156 sent with the first packet of a key picture of `L3T3_KEY` at 960x540.
+#[rustfmt::skip]
+const CHROMIUM_KEY: [u8; 90] = [
+    0xc0, 0x00, 0x1c, 0x80, 0x08, 0x14, 0x85, 0x21, 0x4e, 0xaa, 0xaa, 0xa8, 0x00, 0x06, 0x00, 0x00, 0x40, 0x00, 0x10, 0x00, 0x02, 0xaa, 0x80, 0xa8,
+    0x00, 0x06, 0x00, 0x00, 0x40, 0x00, 0x10, 0x00, 0x02, 0xa0, 0x00, 0xa8, 0x00, 0x06, 0x00, 0x00, 0x40, 0x00, 0x16, 0xd5, 0x49, 0x24, 0x1b, 0x55,
+    0x24, 0x90, 0x6d, 0x54, 0x92, 0x31, 0x57, 0xe0, 0x01, 0x97, 0x4c, 0xa8, 0x64, 0x33, 0x0e, 0x22, 0x23, 0x96, 0xec, 0xa8, 0x65, 0x53, 0x04, 0x22,
+    0x43, 0x90, 0xec, 0xa8, 0x77, 0x53, 0x00, 0xef, 0x00, 0x86, 0x01, 0xdf, 0x01, 0x0d, 0x03, 0xbf, 0x02, 0x1b,
+];
+
+#[test]
+fn what_chromium_sends_is_understood() {
+    let (key, structure) = Dependency::parse(&CHROMIUM_KEY, None).unwrap();
+    assert_eq!((key.frame_number, key.spatial, key.temporal, key.diffs()), (28, 0, 0, &[][..]));
+    assert_eq!(key.highest, Layers { spatial: 2, temporal: 2 });
+    assert!(key.first_in_frame && key.last_in_frame && key.picture(false).starts);
+    assert!((0..9).all(|n| key.switches_to(n / 3, n % 3)), "a key picture is the beginning of every target");
+    // The packets after it: the other layers of the picture, then the next picture.
+    let read = |bytes: [u8; 3]| Dependency::parse(&bytes, structure.as_ref()).unwrap().0;
+    for (bytes, spatial, temporal, diff) in
+        [([0x85, 0x00, 0x1d], 1, 0, 1), ([0x8a, 0x00, 0x1e], 2, 0, 1), ([0xc3, 0x00, 0x1f], 0, 2, 3)]
+    {
+        let frame = read(bytes);
+        assert_eq!((frame.spatial, frame.temporal, frame.diffs()), (spatial, temporal, &[diff][..]), "{bytes:02x?}");
+        assert!(frame.first_in_frame && !frame.picture(false).starts);
+        assert_eq!(frame.switches_to(2, 2), temporal == 0, "{bytes:02x?}");
+        assert!(!frame.switches_to(0, 0), "{bytes:02x?}");
+    }
+    assert!(read([0x45, 0x00, 0x1d]).last_in_frame && !read([0x0a, 0x00, 0x1e]).last_in_frame);
+}
+
 #[test]
 fn a_descriptor_that_is_cut_short_is_none() {
-    let whole = key();
-    for cut in 0..whole.len() {
-        assert_eq!(Dependency::parse(&whole[..cut], None), None, "{cut}");
+    for whole in [key(), CHROMIUM_KEY.to_vec()] {
+        for cut in 0..whole.len() {
+            assert_eq!(Dependency::parse(&whole[..cut], None), None, "{cut}");
+        }
     }
 }
 
@@ -108,10 +139,10 @@ proptest! {
     #[test]
     fn hostile_descriptors_never_panic(
         noise in prop::collection::vec(any::<u8>(), 0..64),
-        at in 0usize..40,
+        at in 0usize..100,
         byte: u8,
     ) {
-        let mut damaged = key();
+        let mut damaged = CHROMIUM_KEY.to_vec();
         let at = at % damaged.len();
         damaged[at] = byte;
         let mut known = None;

@@ -295,3 +295,46 @@ fn bitrates_are_measured_by_layer() {
     let rate = |spatial| producer.bitrate(layers(spatial, 9), call.world.now);
     assert!(rate(1) > rate(0) * 3 / 2 && rate(0) > 100_000, "each encoding for itself");
 }
+
+#[test]
+fn a_publisher_is_told_what_nobody_watches() {
+    let mut call = Call::of(Codec::Vp8, &["L1T1", "L1T1", "L1T1"], 9);
+    let wanted = |world: &World| -> Vec<Option<u8>> {
+        let of = |e: &Event| match e {
+            Event::LayersWanted { spatial, .. } => Some(*spatial),
+            _ => None,
+        };
+        world.events.iter().filter_map(of).collect()
+    };
+    call.run(3000);
+    assert_eq!(wanted(&call.world), [], "everything is wanted from the start");
+    call.prefer(0, 9);
+    call.run(1900);
+    assert_eq!(wanted(&call.world), [], "not before it has lasted");
+    call.prefer(1, 9);
+    call.run(200);
+    assert_eq!(wanted(&call.world), [Some(1)], "what is wanted when the time has come");
+    call.prefer(2, 9);
+    call.run(100);
+    assert_eq!(wanted(&call.world), [Some(1), Some(2)], "at once");
+    // There and back within the time is no news.
+    call.prefer(0, 9);
+    call.run(1000);
+    call.prefer(2, 9);
+    call.run(4000);
+    assert_eq!(wanted(&call.world).len(), 2);
+    // A second subscriber wants less: the most counts.
+    let (second, _) = call.world.subscribe(1, call.producer, true);
+    call.world.handle(Command::PreferLayers { consumer: second, layers: layers(0, 0) });
+    call.run(3000);
+    assert_eq!(wanted(&call.world).len(), 2);
+    call.world.handle(Command::PauseConsumer { consumer: call.consumer, paused: true });
+    call.run(2100);
+    assert_eq!(wanted(&call.world).last(), Some(&Some(0)));
+    call.world.handle(Command::CloseConsumer { consumer: second });
+    call.run(2100);
+    assert_eq!(wanted(&call.world).last(), Some(&None), "nobody");
+    call.world.handle(Command::PauseConsumer { consumer: call.consumer, paused: false });
+    call.run(100);
+    assert_eq!(wanted(&call.world), [Some(1), Some(2), Some(0), None, Some(2)]);
+}

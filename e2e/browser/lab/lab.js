@@ -1,0 +1,93 @@
+// One track from a camera through a media node and back to the same page, for looking at codecs and layers.
+
+import { Device } from 'mediasoup-client';
+import { EventStream } from '../page/src/events.js';
+import { RoomApi } from '../page/src/room-api.js';
+import { Tokens } from '../page/src/tokens.js';
+
+/** @typedef {import('mediasoup-client').types.RtpEncodingParameters} Encoding */
+/** @typedef {{mimeType: string, parameters?: Record<string, unknown>, encodings?: Encoding[], width: number, height: number, kind?: 'audio' | 'video', opusDtx?: boolean}} Wanted */
+
+/** One user of a room. */
+class Peer {
+  /** @type {{type: string, data: any}[]} */
+  told = [];
+
+  /** @param {string} room @param {string} user */
+  constructor(room, user) {
+    const tokens = new Tokens({ room, user });
+    const token = async () => (await tokens.toJoin()).token;
+    this.api = new RoomApi(room, token);
+    this.device = new Device();
+    this.events = new EventStream(room, { token, onEvent: (event) => void this.told.push(event), onState() {} });
+  }
+
+  /** @param {'send' | 'recv'} direction */
+  async transport(direction) {
+    if (!this.device.loaded) await this.device.load({ routerRtpCapabilities: (await this.api.room()).routerRtpCapabilities });
+    const offered = await this.api.createTransport(direction);
+    const transport = direction === 'send' ? this.device.createSendTransport(offered) : this.device.createRecvTransport(offered);
+    transport.on('connect', ({ dtlsParameters }, done, fail) => void this.api.connect(offered.id, dtlsParameters).then(done, fail));
+    transport.on('produce', (track, done, fail) => void this.api.produce(offered.id, track).then(done, fail));
+    return transport;
+  }
+}
+
+class Lab {
+  /** @param {string} room @param {Wanted} wanted */
+  async start(room, { mimeType, parameters = {}, encodings, width, height, kind = 'video', opusDtx }) {
+    const [ann, bob] = [new Peer(room, 'ann'), new Peer(room, 'bob')];
+    const constraints = kind === 'video' ? { video: { width, height, frameRate: 30 } } : { audio: true };
+    const [track] = (await navigator.mediaDevices.getUserMedia(constraints)).getTracks();
+    const [send, recv] = [await ann.transport('send'), await bob.transport('recv')];
+    const isWanted = (/** @type {any} */ codec) => codec.mimeType.toLowerCase() === mimeType.toLowerCase()
+      && Object.entries(parameters).every(([name, value]) => codec.parameters[name] === value);
+    const codec = ann.device.rtpCapabilities.codecs?.find(isWanted);
+    if (!codec) return { missing: `the browser does not send ${mimeType} ${JSON.stringify(parameters)}` };
+    const producer = await send.produce({
+      track, codec, encodings, codecOptions: { videoGoogleStartBitrate: 1000, opusDtx, opusFec: true },
+    });
+    const info = await bob.api.consume(recv.id, producer.id, bob.device.recvRtpCapabilities);
+    const consumer = await recv.consume(info);
+    const view = /** @type {HTMLVideoElement} */ (document.getElementById('view'));
+    view.srcObject = new MediaStream([consumer.track]);
+    await bob.api.resume(info.id);
+    Object.assign(this, { ann, bob, producer, consumer, info, track });
+    return { type: info.type, producer: producer.rtpParameters, consumer: info.rtpParameters };
+  }
+
+  /** @param {number} spatialLayer @param {number} [temporalLayer] */
+  prefer(spatialLayer, temporalLayer) {
+    const { bob, info } = /** @type {any} */ (this);
+    return bob.api.preferLayers(info.id, { spatialLayer, temporalLayer });
+  }
+
+  async stats() {
+    const { ann, bob, producer, consumer } = /** @type {any} */ (this);
+    const pick = async (/** @type {any} */ from, /** @type {string} */ type) => {
+      const all = [...(await from.getStats()).values()];
+      const mime = (/** @type {any} */ stat) => all.find(({ id }) => id === stat.codecId)?.mimeType;
+      return all.filter((stat) => stat.type === type).map((stat) => ({ ...stat, codec: mime(stat) }));
+    };
+    const [received] = await pick(consumer, 'inbound-rtp');
+    return {
+      received,
+      sent: await pick(producer, 'outbound-rtp'),
+      layers: bob.told.filter((/** @type {any} */ { type }) => type === 'layers-changed').map((/** @type {any} */ { data }) => data),
+      wanted: ann.told.filter((/** @type {any} */ { type }) => type === 'producer-layers-wanted').map((/** @type {any} */ { data }) => data),
+    };
+  }
+
+  /** Leaves the layers above this one to nobody. @param {number} spatialLayer */
+  setMaxSpatialLayer(spatialLayer) {
+    return /** @type {any} */ (this).producer.setMaxSpatialLayer(spatialLayer);
+  }
+
+  close() {
+    const { ann, bob, producer, consumer, track } = /** @type {any} */ (this);
+    for (const part of [ann?.events, bob?.events, producer, consumer]) part?.close();
+    track?.stop();
+  }
+}
+
+Object.assign(window, { lab: new Lab() });
