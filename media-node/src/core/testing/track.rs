@@ -14,6 +14,7 @@ use super::layered::Encoder;
 use crate::core::command::{
     Codec, ExtensionKind, HeaderExtension, MediaKind, ProducerCodec, ProducerEncoding, ProducerSpec, ScalabilityMode,
 };
+use crate::core::random::Random;
 use crate::core::rtp::{Header, Ids, Values};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +76,8 @@ pub(crate) struct Outgoing {
     encoder: Option<Encoder>,
     /// The highest spatial layer that is sent; those above are left out as encoders do when short of bits.
     pub max_spatial: u8,
+    /// Damages what is said of each packet.
+    pub mangle: Option<Random>,
 }
 
 impl Outgoing {
@@ -107,6 +110,7 @@ impl Outgoing {
                 _ => None,
             },
             max_spatial: u8::MAX,
+            mangle: None,
         }
     }
 
@@ -280,12 +284,18 @@ impl Outgoing {
             let parts = packets + layer as u8;
             for part in 0..parts {
                 let (first, last) = (part == 0, part + 1 == parts);
-                let dependency = (codec == Codec::Av1).then(|| frame.dependency(mode, first, last));
+                let mut dependency = (codec == Codec::Av1).then(|| frame.dependency(mode, first, last));
+                let mut descriptor = frame.descriptor(codec, self.picture_id, self.tl0, first, last);
+                if let Some(random) = &mut self.mangle {
+                    for byte in descriptor.iter_mut().chain(dependency.iter_mut().flatten()) {
+                        *byte ^= if random.u32() % 4 == 0 { random.u32() as u8 } else { 0 };
+                    }
+                }
                 let marker = last && layer == highest;
                 let mut packet =
                     self.packet_with(self.ssrc, 96, self.sequence, marker, *transport_cc, false, dependency.as_deref());
                 *transport_cc = transport_cc.wrapping_add(1);
-                packet.extend(frame.descriptor(codec, self.picture_id, self.tl0, first, last));
+                packet.extend(descriptor);
                 packet.extend(frame.body(self.counter, part, parts));
                 packet.resize(packet.len().max(if last { SIZE - 300 } else { SIZE - 100 }), 0xbb);
                 self.counter += 1;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::layers::ScalabilityMode;
+use crate::core::random::Random;
 
 fn mode(text: &str) -> ScalabilityMode {
     text.parse().unwrap()
@@ -337,4 +338,43 @@ fn a_publisher_is_told_what_nobody_watches() {
     call.world.handle(Command::PauseConsumer { consumer: call.consumer, paused: false });
     call.run(100);
     assert_eq!(wanted(&call.world), [Some(1), Some(2), Some(0), None, Some(2)]);
+}
+
+#[test]
+fn a_publisher_that_lies_about_its_layers_spoils_only_what_it_sends_then() {
+    for (seed, codec, modes) in [
+        (31, Codec::Vp8, &["L1T3"][..]),
+        (32, Codec::Vp9, &["L3T3"]),
+        (33, Codec::Av1, &["L3T3_KEY"]),
+        (34, Codec::Vp9, &["L1T3", "L1T3"]),
+        (35, Codec::Av1, &["L1T2", "L1T2", "L1T2"]),
+    ] {
+        let mut call = Call::of(codec, modes, seed);
+        call.run(1500);
+        call.world.network.loss = 0.01;
+        for track in &mut call.world.clients[0].tracks {
+            track.mangle = Some(Random::new(seed));
+        }
+        for round in 0..10u8 {
+            call.prefer(round % 4, round % 3);
+            call.allow(if round == 5 { None } else { Some(layers(round % 3, 9)) });
+            call.run(400);
+        }
+        let what = format!("{codec:?} {modes:?}");
+        for track in &mut call.world.clients[0].tracks {
+            track.mangle = None;
+            track.key_frame = true;
+        }
+        call.world.network.loss = 0.0;
+        call.allow(Some(Layers::ALL));
+        call.prefer(9, 9);
+        call.run(3000);
+        let stats = call.world.stats();
+        assert_eq!((stats.dropped(Drop::IndexReused), stats.dropped(Drop::SrtpAuth)), (0, 0), "{what}");
+        assert_eq!(call.world.clients[1].undecryptable, 0, "{what}");
+        let highest = mode(modes[0]).highest();
+        assert_eq!(call.latest(8), highest, "{what}: all is well again");
+        let spatial = if modes.len() > 1 { (modes.len() - 1) as u8 } else { highest.spatial };
+        assert_eq!(call.told().last(), Some(&layers(spatial, call.told().last().unwrap().temporal)), "{what}");
+    }
 }
