@@ -113,7 +113,9 @@ impl Collector for AtScrape {
             let help = "Counted by the packet core";
             metric.encode(encoder.encode_descriptor(counter.name(), help, None, metric.metric_type())?)?;
         }
-        for gauge in [core::Gauge::Connected, core::Gauge::Tuples] {
+        for gauge in
+            [core::Gauge::Connected, core::Gauge::Tuples, core::Gauge::ConsumersHeld, core::Gauge::AvailableOutgoing]
+        {
             let metric = ConstGauge::new(i64::try_from(stats.gauge(gauge)).unwrap_or(i64::MAX));
             let help = "Existing now in the packet core";
             metric.encode(encoder.encode_descriptor(gauge.name(), help, None, metric.metric_type())?)?;

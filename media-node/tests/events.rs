@@ -125,7 +125,15 @@ async fn the_others_are_told_what_happens_and_in_order() {
     }
     for (action, event) in [("pause", "consumer-paused"), ("resume", "consumer-resumed")] {
         server.post("bob", &format!("/producers/{producer}/{action}"), json!({})).await;
-        assert_eq!(next(&mut ann).await, json!({"type": event, "data": ids}));
+        let mut data = ids.clone();
+        data["reason"] = json!("producer");
+        assert_eq!(next(&mut ann).await, json!({"type": event, "data": data}));
+    }
+    for (paused, event) in [(true, "consumer-paused"), (false, "consumer-resumed")] {
+        server.events.send(Event::BandwidthPaused { consumer, transport, paused }).await.unwrap();
+        let mut data = ids.clone();
+        data["reason"] = json!("bandwidth");
+        assert_eq!(next(&mut ann).await, json!({"type": event, "data": data}));
     }
     server.post("bob", "/participants/bob/leave", json!({})).await;
     assert_eq!(next(&mut ann).await, json!({"type": "consumer-closed", "data": ids}));

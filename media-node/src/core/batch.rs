@@ -29,6 +29,11 @@ impl Batch {
         self.taken == self.ends.len()
     }
 
+    /// Nothing is in it, and nothing could be put into it without an allocation.
+    pub fn has_no_room(&self) -> bool {
+        self.bytes.capacity() == 0
+    }
+
     /// The buffer to append one packet to; [`Batch::commit`] or [`Batch::abandon`] ends that.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
@@ -55,18 +60,29 @@ impl Batch {
         self.commit();
     }
 
-    /// The next packets that can leave in one transmit.
-    pub fn next_run(&mut self, max_segments: usize) -> Option<Run> {
-        let begin = |i: usize| if i == 0 { 0 } else { self.ends[i - 1] as usize };
+    /// Bytes that have not been taken.
+    pub fn waiting(&self) -> usize {
+        self.start() - self.begin(self.taken)
+    }
+
+    fn begin(&self, packet: usize) -> usize {
+        if packet == 0 { 0 } else { self.ends[packet - 1] as usize }
+    }
+
+    /// The next packets that can leave in one transmit, as far as each may, by its length.
+    pub fn next_run(&mut self, max_segments: usize, mut may_leave: impl FnMut(usize) -> bool) -> Option<Run> {
         let first = self.taken;
-        let start = begin(first);
+        let start = self.begin(first);
         let mut end = *self.ends.get(first)? as usize;
         let segment = end - start;
+        if !may_leave(segment) {
+            return None;
+        }
         let mut packets = 1;
         while packets < max_segments && end - start < MAX_RUN_BYTES - segment {
             let Some(&next) = self.ends.get(first + packets) else { break };
             let len = next as usize - end;
-            if len > segment {
+            if len > segment || !may_leave(len) {
                 break;
             }
             end = next as usize;
@@ -81,6 +97,20 @@ impl Batch {
 
     pub fn bytes(&self, run: Run) -> &[u8] {
         &self.bytes[run.start..run.end]
+    }
+
+    /// Gives up the room of what has been taken, once that is worth moving the rest.
+    pub fn compact(&mut self) {
+        let gone = self.begin(self.taken);
+        if gone < KEEP_BYTES || gone < self.bytes.len() / 2 {
+            return;
+        }
+        self.bytes.drain(..gone);
+        self.ends.drain(..self.taken);
+        for end in &mut self.ends {
+            *end -= gone as u32;
+        }
+        self.taken = 0;
     }
 
     /// Ready for reuse; memory of an unusually large batch is given back.
@@ -104,7 +134,8 @@ mod tests {
         for len in [100, 100, 100, 40, 100, 120, 120] {
             batch.push(&vec![0; len]);
         }
-        let runs: Vec<_> = std::iter::from_fn(|| batch.next_run(64)).map(|r| (r.segment, r.packets)).collect();
+        let runs: Vec<_> =
+            std::iter::from_fn(|| batch.next_run(64, |_| true)).map(|r| (r.segment, r.packets)).collect();
         assert_eq!(runs, [(100, 4), (100, 1), (120, 2)]);
         assert!(batch.is_empty());
     }
@@ -117,9 +148,40 @@ mod tests {
                 batch.push(&vec![i as u8; *size]);
             }
             let mut back = vec![];
-            while let Some(run) = batch.next_run(max) {
+            while let Some(run) = batch.next_run(max, |_| true) {
                 prop_assert!(run.packets <= max && run.end - run.start <= MAX_RUN_BYTES);
                 back.extend(batch.bytes(run).chunks(run.segment).map(<[u8]>::to_vec));
+            }
+            let expected: Vec<_> = sizes.iter().enumerate().map(|(i, s)| vec![i as u8; *s]).collect();
+            prop_assert_eq!(back, expected);
+        }
+
+        #[test]
+        fn what_may_not_leave_yet_leaves_later_in_order(
+            sizes in prop::collection::vec(600usize..1300, 1..300),
+            rooms in prop::collection::vec(0usize..6000, 1..50),
+        ) {
+            let mut batch = Batch::default();
+            let (mut back, mut pushed, mut turn) = (vec![], 0, 0);
+            while back.len() < sizes.len() {
+                for size in sizes.iter().skip(pushed).take(3) {
+                    batch.push(&vec![pushed as u8; *size]);
+                    pushed += 1;
+                }
+                let mut room = rooms[turn % rooms.len()] + turn;
+                turn += 1;
+                let mut leave = |len: usize| {
+                    let fits = len <= room;
+                    room -= len.min(room);
+                    fits
+                };
+                while let Some(run) = batch.next_run(64, &mut leave) {
+                    back.extend(batch.bytes(run).chunks(run.segment).map(<[u8]>::to_vec));
+                }
+                let waiting: usize = sizes[back.len()..pushed].iter().sum();
+                prop_assert_eq!(batch.waiting(), waiting);
+                batch.compact();
+                prop_assert!(batch.bytes.len() <= 2 * waiting + KEEP_BYTES + 1300);
             }
             let expected: Vec<_> = sizes.iter().enumerate().map(|(i, s)| vec![i as u8; *s]).collect();
             prop_assert_eq!(back, expected);

@@ -410,6 +410,15 @@ pub enum Event {
         /// The highest spatial layer that anybody wants; `None`: nobody wants anything.
         spatial: Option<u8>,
     },
+    /// The path to a subscriber became too narrow for the least of a consumer's layers, or carries it again.
+    BandwidthPaused {
+        /// Which.
+        consumer: ConsumerId,
+        /// Its transport.
+        transport: TransportId,
+        /// Nothing is sent.
+        paused: bool,
+    },
     /// The loudest producer of a room changed (from RFC 6464 audio levels).
     ActiveSpeaker {
         /// Which room.

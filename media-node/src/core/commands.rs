@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use super::command::{
-    Command, ConsumerId, ConsumerSpec, DtlsRole, Fingerprint, IceCredentials, Layers, ProducerId, ProducerSpec, RoomId,
-    TransportId, TransportState,
+    Command, ConsumerId, ConsumerSpec, DtlsRole, Fingerprint, IceCredentials, Layers, MediaKind, ProducerId,
+    ProducerSpec, RoomId, TransportId, TransportState,
 };
+use super::congestion::Congestion;
 use super::consumer::Consumer;
 use super::producer::Producer;
 use super::stats::{Counter, Gauge};
@@ -128,6 +129,7 @@ impl Core {
         self.flush_dtls(key);
         self.set_state(key, TransportState::Closed);
         let transport = self.transports.remove(key)?;
+        self.note_available(transport.available, None);
         self.timers.replace(key, transport.wake, None);
         for ufrag in transport.ice.ufrags() {
             self.ufrags.remove(ufrag);
@@ -247,8 +249,20 @@ impl Core {
             transport.sinks.insert(ssrc, key);
         }
         transport.consumers.push(key);
+        let has_transport_cc = self.consumers.get(key)?.has_transport_cc;
+        if has_transport_cc || producer.kind == MediaKind::Video {
+            let new = || Box::new(Congestion::new(self.config.bandwidth));
+            let congestion = transport.congestion.get_or_insert_with(new);
+            if has_transport_cc {
+                congestion.expect_feedback();
+            }
+            arm(&mut transport.deadlines.bandwidth, now);
+        }
         producer.consumers.push(key);
         self.consumer_keys.insert(id, key);
+        // What it may have is to be known before its first key frame comes.
+        self.manage_bandwidth(transport_key, now);
+        self.reschedule(transport_key);
         self.want_key_frame(key, now);
         self.review_layers_wanted(producer_key, now);
         Some(())
@@ -277,6 +291,10 @@ impl Core {
     fn remove_consumer(&mut self, key: Key, now: Instant) {
         let Some(consumer) = self.consumers.remove(key) else { return };
         self.consumer_keys.remove(&consumer.id);
+        if consumer.layers.allowed().is_none() {
+            let held = self.stats.gauge(Gauge::ConsumersHeld) as usize;
+            self.stats.set(Gauge::ConsumersHeld, held.saturating_sub(1));
+        }
         if let Some(transport) = self.transports.get_mut(consumer.transport) {
             transport.consumers.retain(|c| *c != key);
             transport.sinks.retain(|_, c| *c != key);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use super::congestion::Bounds;
+
 /// Limits and intervals. Every one of them bounds something that a client could otherwise grow.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -55,6 +57,9 @@ pub struct Config {
     pub layers_wanted_rise: Duration,
     /// And this long after nobody wants one any more: whoever comes back within it costs no key frame.
     pub layers_wanted_fall: Duration,
+    /// Bounds of what the path to a subscriber is taken to carry, and what it is taken to carry before it is
+    /// known, in bits per second.
+    pub bandwidth: Bounds,
     /// An encoding without packets for this long is not a candidate for forwarding.
     pub encoding_timeout: Duration,
 }
@@ -86,6 +91,7 @@ impl Default for Config {
             max_rtcp_senders: 32,
             layers_wanted_rise: Duration::from_millis(50),
             layers_wanted_fall: Duration::from_secs(2),
+            bandwidth: Bounds { initial: 600_000.0, least: 50_000.0, most: 50e6 },
             encoding_timeout: Duration::from_millis(700),
         }
     }

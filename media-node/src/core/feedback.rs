@@ -13,8 +13,10 @@ use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use rtc::shared::marshal::Unmarshal;
 
+use super::bandwidth::micros_since;
 use super::consumer::Stamps;
 use super::forward::{abs_send_time, descriptor, understand};
+use super::lane::Lane;
 use super::producer::SenderInfo;
 use super::rtp::{Header, Values};
 use super::stats::{Counter, Drop, Fate};
@@ -28,6 +30,7 @@ const NACK: u8 = 1;
 const TRANSPORT_CC: u8 = 15;
 const PLI: u8 = 1;
 const FIR: u8 = 4;
+const APPLICATION: u8 = 15;
 
 /// Splits a compound into its packets, header included; ends at the first that is cut short.
 fn packets(mut compound: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -70,7 +73,7 @@ impl Core {
                         self.on_nack(key, &nack, now);
                     }
                 }
-                (TRANSPORT_FEEDBACK, TRANSPORT_CC) => self.stats.count(Counter::TransportCcIn),
+                (TRANSPORT_FEEDBACK, TRANSPORT_CC) => self.on_transport_feedback(key, packet, now),
                 (PAYLOAD_FEEDBACK, PLI) => {
                     if let Ok(pli) = PictureLossIndication::unmarshal(&mut bytes) {
                         self.on_key_frame_request(key, pli.media_ssrc, now);
@@ -83,6 +86,7 @@ impl Core {
                         }
                     }
                 }
+                (PAYLOAD_FEEDBACK, APPLICATION) => self.on_remb(key, packet, now),
                 _ => {}
             }
         }
@@ -168,7 +172,9 @@ impl Core {
             return Err(Drop::ConsumerNotConnected);
         }
         let (out_index, source, shift) = consumer.origin(sequence).ok_or(Drop::NackMiss)?;
-        let round_trip = Duration::from_micros(u64::from(consumer.feedback.round_trip_micros));
+        // Where a queue has built up, receiver reports say so too late, and every answer would go out twice.
+        let queued = transport.congestion.as_ref().map_or(0, |congestion| congestion.round_trip());
+        let round_trip = Duration::from_micros(queued.max(u64::from(consumer.feedback.round_trip_micros)));
         let flush_at = now + self.config.batch_delay;
         if consumer.rtx.is_none() {
             if consumer.sealed(out_index).is_none() {
@@ -193,23 +199,16 @@ impl Core {
         if !consumer.resends.allow(out_index, now, round_trip, &self.config) {
             return Err(Drop::NackSuppressed);
         }
-        let transport_cc = if consumer.has_transport_cc { transport.next_transport_cc() } else { 0 };
-        let stamps = Stamps { transport_cc, abs_send_time: abs_send_time(self.epoch, now) };
         self.outbox.queue(key, transport, flush_at);
         let srtp = transport.srtp.as_mut().ok_or(Drop::ConsumerNotConnected)?;
-        let out = transport.batch.buffer();
-        match consumer.seal_rtx(&incoming, sequence, shift, stamps, &mut srtp.outbound, out) {
-            Ok(()) => {
-                transport.batch.commit();
-                self.stats.count(Counter::ResentRtx);
-                self.stats.count(Counter::RtpOut);
-                Ok(())
-            }
-            Err(reason) => {
-                transport.batch.abandon();
-                Err(reason)
-            }
-        }
+        let (batch, paced) = (&mut transport.batch, &mut transport.paced);
+        let mut lane = Lane::of(consumer.has_transport_cc, batch, paced, &mut transport.congestion)?;
+        let stamps = Stamps { transport_cc: lane.transport_cc(), abs_send_time: abs_send_time(self.epoch, now) };
+        let sealed = consumer.seal_rtx(&incoming, sequence, shift, stamps, &mut srtp.outbound, lane.buffer());
+        lane.end(sealed, micros_since(self.epoch, now))?;
+        self.stats.count(Counter::ResentRtx);
+        self.stats.count(Counter::RtpOut);
+        Ok(())
     }
 }
 

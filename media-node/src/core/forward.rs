@@ -2,9 +2,12 @@
 
 use std::time::Instant;
 
+use super::bandwidth::micros_since;
 use super::codec::{Dependency, has_key_frames, picture};
 use super::command::{Codec, Event, ExtensionKind, Layers, ProducerCodec};
+use super::congestion::Micros;
 use super::consumer::{Consumer, Incoming, Stamps};
+use super::lane::Lane;
 use super::layers::Choice;
 use super::nack::Arrival;
 use super::outbox::Outbox;
@@ -150,6 +153,7 @@ impl Core {
             outbox: &mut self.outbox,
             stats: &mut self.stats,
             abs_send_time: abs_send_time(self.epoch, now),
+            micros: micros_since(self.epoch, now),
             reports_unarmed: false,
             now,
         };
@@ -200,7 +204,7 @@ impl Core {
         sent
     }
 
-    /// Subscribers that just got their first packets are to get a sender report soon.
+    /// Subscribers that just got their first packets are to get a sender report soon, and their share.
     pub(super) fn arm_reports(&mut self, producer: Key, now: Instant) {
         let Some(producer) = self.producers.get(producer) else { return };
         let transports: Vec<Key> =
@@ -208,7 +212,9 @@ impl Core {
         for key in transports {
             let Some(transport) = self.transports.get_mut(key) else { continue };
             transport.active = true;
-            if arm(&mut transport.deadlines.reports, now + self.config.report_interval / 10) {
+            let mut moved = arm(&mut transport.deadlines.reports, now + self.config.report_interval / 10);
+            moved |= transport.congestion.is_some() && arm(&mut transport.deadlines.bandwidth, now);
+            if moved {
                 self.reschedule(key);
             }
         }
@@ -298,6 +304,8 @@ struct Path<'a> {
     outbox: &'a mut Outbox,
     stats: &'a mut Stats,
     abs_send_time: u32,
+    /// Since the epoch.
+    micros: Micros,
     /// Some subscriber's transport has no report scheduled.
     reports_unarmed: bool,
     now: Instant,
@@ -323,23 +331,17 @@ impl Path<'_> {
             self.stats.count(Counter::Filled);
         }
         let key = consumer.transport;
-        let transport_cc = if consumer.has_transport_cc { transport.next_transport_cc() } else { 0 };
-        self.reports_unarmed |= transport.deadlines.reports.is_none();
+        let unarmed = transport.congestion.is_some() && transport.deadlines.bandwidth.is_none();
+        self.reports_unarmed |= unarmed || transport.deadlines.reports.is_none();
         self.outbox.queue(key, transport, self.now + self.config.batch_delay);
         transport.active = true;
         let srtp = transport.srtp.as_mut().ok_or(Drop::ConsumerNotConnected)?;
-        let stamps = Stamps { transport_cc, abs_send_time: self.abs_send_time };
-        let out = transport.batch.buffer();
-        match consumer.seal(incoming, place, stamps, &mut srtp.outbound, out, self.now) {
-            Ok(()) => {
-                transport.batch.commit();
-                self.stats.count(Counter::RtpOut);
-                Ok(true)
-            }
-            Err(reason) => {
-                transport.batch.abandon();
-                Err(reason)
-            }
-        }
+        let (batch, paced) = (&mut transport.batch, &mut transport.paced);
+        let mut lane = Lane::of(consumer.has_transport_cc, batch, paced, &mut transport.congestion)?;
+        let stamps = Stamps { transport_cc: lane.transport_cc(), abs_send_time: self.abs_send_time };
+        let sealed = consumer.seal(incoming, place, stamps, &mut srtp.outbound, lane.buffer(), self.now);
+        lane.end(sealed, self.micros)?;
+        self.stats.count(Counter::RtpOut);
+        Ok(true)
     }
 }

@@ -20,9 +20,11 @@ pub mod identity;
 pub mod layers;
 pub mod stats;
 
+mod bandwidth;
 mod batch;
 pub(crate) mod codec;
 mod commands;
+mod congestion;
 mod consumer;
 mod data;
 mod demux;
@@ -31,6 +33,7 @@ mod feedback;
 mod forward;
 mod history;
 pub(crate) mod ice;
+mod lane;
 mod nack;
 mod outbox;
 mod producer;
@@ -41,6 +44,7 @@ mod reports;
 pub(crate) mod rtp;
 mod sctp;
 pub(crate) mod sequence;
+mod share;
 mod slab;
 mod speaker;
 mod srtp;
@@ -184,6 +188,7 @@ impl Core {
         let (consent, feedback) = (due(&mut deadlines.consent), due(&mut deadlines.feedback));
         let (reports, nacks) = (due(&mut deadlines.reports), due(&mut deadlines.nacks));
         let (key_frames, layers_wanted) = (due(&mut deadlines.key_frames), due(&mut deadlines.layers_wanted));
+        let (pacing, bandwidth) = (due(&mut deadlines.pacing), due(&mut deadlines.bandwidth));
         let outcome = transport.dtls.handle_timeout(now);
         self.after_dtls(key, outcome, now);
         self.wake_sctp(key, now);
@@ -204,6 +209,12 @@ impl Core {
         }
         if reports {
             self.send_reports(key, now);
+        }
+        if bandwidth {
+            self.manage_bandwidth(key, now);
+        }
+        if pacing {
+            self.continue_sending(key, now);
         }
     }
 

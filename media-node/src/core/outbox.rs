@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use super::batch::Batch;
+use super::bandwidth::micros_since;
+use super::batch::{Batch, Run};
+use super::congestion::Micros;
 use super::ice::{Protocol, Tuple};
 use super::slab::Key;
 use super::stats::{Counter, Drop};
@@ -58,13 +60,15 @@ impl Outbox {
     pub fn queue(&mut self, key: Key, transport: &mut Transport, flush_at: Instant) {
         if !transport.queued {
             transport.queued = true;
-            if transport.batch.is_empty()
-                && let Some(batch) = self.pool.pop()
-            {
-                transport.batch = batch;
+            for batch in [&mut transport.batch, &mut transport.paced] {
+                if batch.has_no_room()
+                    && let Some(pooled) = self.pool.pop()
+                {
+                    *batch = pooled;
+                }
             }
             self.queued.push_back(key);
-            self.flush_at.get_or_insert(flush_at);
+            self.flush_at = Some(self.flush_at.map_or(flush_at, |at| at.min(flush_at)));
         }
     }
 
@@ -72,6 +76,39 @@ impl Outbox {
         if self.pool.len() < MAX_POOL {
             self.pool.push(batch.recycle());
         }
+    }
+}
+
+impl Transport {
+    /// What leaves next, and whether it was paced.
+    fn next_run(&mut self, max_segments: usize, now: Micros) -> Option<(bool, Run)> {
+        if let Some(run) = self.batch.next_run(max_segments, |_| true) {
+            if let Some(congestion) = &mut self.congestion {
+                congestion.passed(run.end - run.start);
+            }
+            return Some((false, run));
+        }
+        let congestion = self.congestion.as_mut()?;
+        let mut waiting = self.paced.waiting();
+        let may_leave = |len| {
+            let may = congestion.has_room(waiting, now);
+            if may {
+                congestion.left(len, now);
+                waiting -= len;
+            }
+            may
+        };
+        self.paced.next_run(max_segments, may_leave).map(|run| (true, run))
+    }
+
+    /// There is nowhere to send to: what waits is lost on the way.
+    fn lose_waiting(&mut self, now: Micros) {
+        let Some(congestion) = &mut self.congestion else { return };
+        let mut lose = |len| {
+            congestion.left(len, now);
+            true
+        };
+        while self.paced.next_run(usize::MAX, &mut lose).is_some() {}
     }
 }
 
@@ -103,17 +140,27 @@ impl Core {
                 return None;
             };
             if let Some(transport) = self.transports.get_mut(key) {
+                let micros = micros_since(self.epoch, now);
                 if let Some(tuple) = transport.ice.selected()
-                    && let Some(run) = transport.batch.next_run(self.config.max_segments)
+                    && let Some(next) = transport.next_run(self.config.max_segments, micros)
                 {
-                    break (key, tuple, run);
+                    break (key, tuple, next);
                 }
                 transport.queued = false;
+                if transport.ice.selected().is_none() {
+                    transport.lose_waiting(micros);
+                }
                 let batch = std::mem::take(&mut transport.batch);
                 self.outbox.recycle(batch);
+                if transport.paced.is_empty() {
+                    let paced = std::mem::take(&mut transport.paced);
+                    self.outbox.recycle(paced);
+                }
+                self.pace(key, now);
             }
             self.outbox.queued.pop_front();
         };
+        let (paced, run) = run;
         self.stats.add(Counter::PacketsOut, run.packets as u64);
         self.stats.count(Counter::Transmits);
         self.stats.add(Counter::BytesOut, (run.end - run.start) as u64);
@@ -122,7 +169,7 @@ impl Core {
             protocol: tuple.protocol,
             local: tuple.local,
             remote: tuple.remote,
-            payload: transport.batch.bytes(run),
+            payload: if paced { transport.paced.bytes(run) } else { transport.batch.bytes(run) },
             segment_size: run.segment,
             packets: run.packets,
         })

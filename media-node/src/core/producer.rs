@@ -146,7 +146,6 @@ impl Producer {
 
     /// What a subscriber to these layers costs now, in bits per second of RTP without SRTP and UDP: for
     /// simulcast the one encoding, for SVC all spatial layers up to the one that is named.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever divides a subscriber's bandwidth"))]
     pub fn bitrate(&self, layers: Layers, now: Instant) -> u64 {
         match self.streams.as_slice() {
             [only] => only.rates.bitrate(layers, now),

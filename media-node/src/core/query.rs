@@ -17,6 +17,11 @@ pub struct TransportStats {
     pub producers: usize,
     /// Consumers on it.
     pub consumers: usize,
+    /// What the path to the client is taken to carry, in bits per second; `None` while nothing is known.
+    pub available_outgoing_bitrate: Option<u64>,
+    /// Fraction of the packets sent to the client that it reports as lost, smoothed over a second or two;
+    /// `None` without transport-wide feedback.
+    pub rtp_packet_loss_sent: Option<f64>,
 }
 
 /// One encoding of a producer.
@@ -69,6 +74,8 @@ impl Core {
             remote: transport.ice.selected().map(|t| t.remote),
             producers: transport.producers.len(),
             consumers: transport.consumers.len(),
+            available_outgoing_bitrate: transport.available.map(|bitrate| bitrate as u64),
+            rtp_packet_loss_sent: transport.congestion.as_ref().and_then(|c| c.loss()),
         })
     }
 

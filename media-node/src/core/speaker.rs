@@ -27,6 +27,11 @@ pub(crate) struct Speaker {
 }
 
 impl Speaker {
+    /// Who speaks.
+    pub fn current(&self) -> Option<ProducerId> {
+        self.current
+    }
+
     /// A level arrived, 0 (loudest) to 127. Returns the new speaker if there is another one now.
     pub fn hear(&mut self, producer: ProducerId, level: u8, now: Instant) -> Option<Option<ProducerId>> {
         let since = *self.since.get_or_insert(now);

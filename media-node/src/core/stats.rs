@@ -119,6 +119,8 @@ named! {
         NackMiss = "nack_miss",
         /// A NACK that came too soon after the last resend, or over the resend limit.
         NackSuppressed = "nack_suppressed",
+        /// So much waits for the subscriber's path already that this packet would come too late.
+        PacerFull = "pacer_full",
         /// The socket took no more.
         SendFailed = "send_failed",
     }
@@ -187,6 +189,12 @@ named! {
         DataMessagesOut = "data_messages_out",
         /// SCTP associations that were established and ended before their transports.
         SctpLost = "sctp_lost",
+        /// REMB received.
+        RembIn = "remb_in",
+        /// Probes for bandwidth towards subscribers.
+        Probes = "bandwidth_probes",
+        /// Packets of padding that they were made of.
+        PaddingOut = "padding_out",
         /// Orders that could not be carried out (unknown names, an SSRC used twice).
         CommandsRefused = "commands_refused",
     }
@@ -209,6 +217,10 @@ named! {
         DataConsumers = "data_consumers",
         /// Rooms with a transport.
         Rooms = "rooms",
+        /// Consumers paused because the path to the subscriber is too narrow for the least of them.
+        ConsumersHeld = "consumers_paused_by_bandwidth",
+        /// Bits per second that the paths to all subscribers are taken to carry together.
+        AvailableOutgoing = "available_outgoing_bitrate",
         /// Validated tuples.
         Tuples = "tuples",
     }

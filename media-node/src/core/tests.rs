@@ -10,6 +10,7 @@ use super::command::*;
 use super::testing::*;
 use super::*;
 
+mod bandwidth;
 mod calls;
 mod data;
 mod handshake;

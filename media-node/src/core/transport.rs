@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::batch::Batch;
 use super::command::{DtlsRole, Fingerprint, IceCredentials, RoomId, TransportId, TransportState};
+use super::congestion::Congestion;
 use super::dtls::Dtls;
 use super::ice::Ice;
 use super::random::{Map, SeededHash};
@@ -32,14 +33,15 @@ pub(crate) struct Deadlines {
     pub nacks: Option<Instant>,
     pub key_frames: Option<Instant>,
     pub layers_wanted: Option<Instant>,
+    pub pacing: Option<Instant>,
+    pub bandwidth: Option<Instant>,
 }
 
 impl Deadlines {
     pub fn earliest(&self) -> Option<Instant> {
-        [self.consent, self.feedback, self.reports, self.nacks, self.key_frames, self.layers_wanted]
-            .into_iter()
-            .flatten()
-            .min()
+        let Self { consent, feedback, reports, nacks, key_frames, layers_wanted, pacing, bandwidth } = *self;
+        let all = [consent, feedback, reports, nacks, key_frames, layers_wanted, pacing, bandwidth];
+        all.into_iter().flatten().min()
     }
 }
 
@@ -78,8 +80,14 @@ pub(crate) struct Transport {
     /// Sender of our RTCP that belongs to no media stream.
     pub ssrc: u32,
     pub arrivals: Arrivals,
-    pub transport_cc: u16,
+    /// What leaves with the next flush: sound, RTCP, and all that nothing is known of the path for.
     pub batch: Batch,
+    /// What leaves as the path to the subscriber permits: packets with a transport-wide sequence number.
+    pub paced: Batch,
+    /// The path to the subscriber, once there is something to send on it.
+    pub congestion: Option<Box<Congestion>>,
+    /// What it was last taken to carry, in bits per second, if anything is known of it.
+    pub available: Option<f64>,
     /// The batch is in the queue of those to be flushed.
     pub queued: bool,
     pub deadlines: Deadlines,
@@ -118,8 +126,10 @@ impl Transport {
             data_consumers: Vec::new(),
             ssrc,
             arrivals: Arrivals::new(epoch),
-            transport_cc: 0,
             batch: Batch::default(),
+            paced: Batch::default(),
+            congestion: None,
+            available: None,
             queued: false,
             deadlines: Deadlines::default(),
             wake: None,
@@ -181,12 +191,5 @@ impl Transport {
                 self.retired.push((ssrc, highest));
             }
         }
-    }
-
-    /// The sequence number of the next packet that carries one.
-    pub fn next_transport_cc(&mut self) -> u16 {
-        let next = self.transport_cc;
-        self.transport_cc = next.wrapping_add(1);
-        next
     }
 }

@@ -28,7 +28,8 @@ impl Core {
     /// The highest spatial layer that a subscriber wants and may have; `None` if there is no such subscriber.
     fn layer_wanted(&self, producer: &Producer) -> Option<u8> {
         let consumers = producer.consumers.iter().filter_map(|key| self.consumers.get(*key));
-        let targets = consumers.filter(|consumer| !consumer.paused).filter_map(|consumer| consumer.layers.target());
+        // What a path does not carry now is wanted all the same: otherwise nobody could know that it carries it.
+        let targets = consumers.filter(|consumer| !consumer.paused).map(|consumer| consumer.layers.preferred());
         targets.map(|target| target.spatial.min(producer.highest().spatial)).max()
     }
 

@@ -35,6 +35,16 @@ pub enum DataConsumerEnd {
     Sctp,
 }
 
+/// Why a subscription gets nothing. There may be several reasons at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PauseReason {
+    /// The publisher paused the track.
+    Producer,
+    /// The path to the receiver is too narrow for the least of it.
+    Bandwidth,
+}
+
 /// A message on the event socket: `{"type": …, "data": …}`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", content = "data", rename_all = "kebab-case", rename_all_fields = "camelCase")]
@@ -64,19 +74,23 @@ pub enum RoomEvent {
         /// The track.
         producer_id: String,
     },
-    /// The publisher paused the track of one of the receiver's subscriptions.
+    /// One of the receiver's subscriptions gets nothing for now.
     ConsumerPaused {
         /// The subscription.
         consumer_id: String,
         /// The track.
         producer_id: String,
+        /// Why.
+        reason: PauseReason,
     },
-    /// The publisher resumed it.
+    /// What paused it is over.
     ConsumerResumed {
         /// The subscription.
         consumer_id: String,
         /// The track.
         producer_id: String,
+        /// What is over.
+        reason: PauseReason,
     },
     /// One of the receiver's subscriptions gets other layers now.
     LayersChanged {

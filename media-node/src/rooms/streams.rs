@@ -4,7 +4,7 @@ use rand::RngExt;
 
 use super::{
     Access, Consumed, Direction, Refusal, RoomEvent, RoomKey, Turn,
-    event::AppData,
+    event::{AppData, PauseReason},
     registry::{Effect, SocketId},
     settings::{MAX_CONSUMERS, MAX_PRODUCERS},
     view::{ConsumerView, ProducerView},
@@ -248,8 +248,8 @@ impl Turn<'_> {
         producer.paused = paused;
         self.effects.push(Effect::Media(room.worker, Command::PauseProducer { producer: producer.media, paused }));
         self.tell_subscribers(&access.room, id, |consumer_id, producer_id| match paused {
-            true => RoomEvent::ConsumerPaused { consumer_id, producer_id },
-            false => RoomEvent::ConsumerResumed { consumer_id, producer_id },
+            true => RoomEvent::ConsumerPaused { consumer_id, producer_id, reason: PauseReason::Producer },
+            false => RoomEvent::ConsumerResumed { consumer_id, producer_id, reason: PauseReason::Producer },
         });
         Ok(())
     }
@@ -319,6 +319,19 @@ impl Turn<'_> {
         let Ok(room) = self.registry.room(key) else { return };
         let Some((id, consumer)) = room.consumers.iter().find(|(_, consumer)| consumer.media == media) else { return };
         let event = RoomEvent::LayersChanged { consumer_id: id.clone(), layers };
+        self.effects.push(Effect::Tell(room.sockets_of(&consumer.user), event));
+    }
+
+    /// The path to a subscriber became too narrow for a subscription, or carries it again.
+    pub(super) fn bandwidth_paused(&mut self, transport: TransportId, media: ConsumerId, paused: bool) {
+        let Some((key, _)) = self.registry.transports.get(&transport) else { return };
+        let Ok(room) = self.registry.room(key) else { return };
+        let Some((id, consumer)) = room.consumers.iter().find(|(_, consumer)| consumer.media == media) else { return };
+        let (consumer_id, producer_id, reason) = (id.clone(), consumer.producer.clone(), PauseReason::Bandwidth);
+        let event = match paused {
+            true => RoomEvent::ConsumerPaused { consumer_id, producer_id, reason },
+            false => RoomEvent::ConsumerResumed { consumer_id, producer_id, reason },
+        };
         self.effects.push(Effect::Tell(room.sockets_of(&consumer.user), event));
     }
 

@@ -295,7 +295,9 @@ fn a_track_reaches_those_who_subscribe_and_its_end_too() {
 
     let (consumer_id, producer_id) = (first.id, producer);
     world.turn(|turn| turn.pause_producer(&access("ann"), &producer_id, true)).unwrap();
-    let paused = RoomEvent::ConsumerPaused { consumer_id: consumer_id.clone(), producer_id: producer_id.clone() };
+    let reason = super::event::PauseReason::Producer;
+    let paused =
+        RoomEvent::ConsumerPaused { consumer_id: consumer_id.clone(), producer_id: producer_id.clone(), reason };
     assert_eq!(world.told(bob), [paused]);
     world.turn(|turn| turn.pause_producer(&access("ann"), &producer_id, true)).unwrap();
     assert!(world.effects.is_empty(), "paused already");

@@ -184,6 +184,9 @@ impl Turn<'_> {
             Event::LayersWanted { producer, transport, spatial } => {
                 self.layers_wanted(*transport, *producer, *spatial);
             }
+            Event::BandwidthPaused { consumer, transport, paused } => {
+                self.bandwidth_paused(*transport, *consumer, *paused);
+            }
             Event::LayersChanged { consumer, transport, layers } => self.layers_changed(*transport, *consumer, *layers),
             Event::DataConsumerOverflow { transport, data_consumer } => {
                 self.data_consumer_overflown(*transport, *data_consumer);

@@ -1,5 +1,6 @@
 //! A subscription: which packets of a producer a client gets, and under which numbers.
 
+mod padding;
 mod resend;
 
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use super::layers::{Choice, Packet, Selector, Verdict};
 use super::producer::{Producer, SenderInfo};
 use super::rtp::{Header, Ids, Rewrite, Rtx, Values};
 use super::sequence::{SequenceMap, Shift};
+use super::share::Share;
 use super::slab::Key;
 use super::srtp::{IndexWindow, Outbound};
 use super::stats::Drop;
@@ -75,6 +77,8 @@ pub(crate) struct Consumer {
     pub paused: bool,
     pub nack: bool,
     pub layers: Selector,
+    /// How its share of the bandwidth went.
+    pub share: Share,
     /// What the client was last told that it gets.
     pub told: Option<Layers>,
     pub packets: u32,
@@ -144,6 +148,7 @@ impl Consumer {
             paused: spec.paused,
             nack: spec.nack,
             layers: Selector::new(encodings),
+            share: Share::default(),
             told: None,
             packets: 0,
             octets: 0,

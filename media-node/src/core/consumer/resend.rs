@@ -19,7 +19,7 @@ pub(crate) struct Resends {
 impl Resends {
     /// Whether `index` may be sent again now; notes it if so. `round_trip`: how long an answer takes.
     pub fn allow(&mut self, index: u64, now: Instant, round_trip: Duration, config: &Config) -> bool {
-        let interval = config.resend_interval.max(round_trip.min(Duration::from_millis(200)));
+        let interval = config.resend_interval.max(round_trip.min(Duration::from_millis(500)));
         if self.recent.iter().any(|(i, at)| *i == index && now.saturating_duration_since(*at) < interval) {
             return false;
         }

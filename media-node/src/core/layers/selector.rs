@@ -71,7 +71,6 @@ impl Selector {
     }
 
     /// What the client asked for.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for congestion control"))]
     pub fn preferred(&self) -> Layers {
         self.preferred
     }
@@ -82,14 +81,12 @@ impl Selector {
     }
 
     /// What the network permits.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for congestion control"))]
     pub fn allowed(&self) -> Option<Layers> {
         self.allowed
     }
 
     /// The network permits no more than these; with `None` nothing is sent, and what comes after begins
     /// with a key frame.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for congestion control"))]
     pub fn allow(&mut self, layers: Option<Layers>) {
         self.allowed = layers;
         if layers.is_none() {

@@ -4,6 +4,7 @@ pub(crate) mod bits;
 mod client;
 mod data;
 mod layered;
+mod link;
 mod network;
 mod receiver;
 mod track;
@@ -11,6 +12,7 @@ mod world;
 
 pub(crate) use client::{Client, ClientOptions};
 pub(crate) use layered::{Decoded, decode};
+pub(crate) use link::Link;
 pub(crate) use network::Direction;
 pub(crate) use track::{Outgoing, TrackKind};
 pub(crate) use world::{SERVER_IP, World};

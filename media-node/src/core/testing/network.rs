@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::link::Link;
 use crate::core::random::Random;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub(crate) struct Network {
     /// Up to this much is added at random: more than the spacing of packets reorders them.
     pub jitter: Duration,
     pub filter: Option<Filter>,
+    /// Bottlenecks, by direction and client.
+    pub links: Vec<(Direction, SocketAddr, Link)>,
     in_flight: BTreeMap<(Instant, u64), Datagram>,
     sent: u64,
     pub lost: u64,
@@ -47,6 +50,7 @@ impl Network {
             delay: Duration::from_millis(10),
             jitter: Duration::ZERO,
             filter: None,
+            links: Vec::new(),
             in_flight: BTreeMap::new(),
             sent: 0,
             lost: 0,
@@ -69,14 +73,29 @@ impl Network {
             self.lost += 1;
             return;
         }
+        let link = self.links.iter_mut().find(|(d, client, _)| (*d, *client) == (datagram.direction, datagram.client));
+        let leaves = match link.map(|(_, _, link)| link.enter(datagram.bytes.len(), now)) {
+            None => now,
+            Some(Some(leaves)) => leaves,
+            Some(None) => {
+                self.lost += 1;
+                return;
+            }
+        };
         let copies = if self.chance(self.duplicate) { 2 } else { 1 };
         for _ in 0..copies {
             let jitter = self.jitter.as_micros() as u64;
             let extra = if jitter == 0 { 0 } else { self.random.u64() % jitter };
-            let at = now + self.delay + Duration::from_micros(extra);
+            let at = leaves + self.delay + Duration::from_micros(extra);
             self.sent += 1;
             self.in_flight.insert((at, self.sent), datagram.clone());
         }
+    }
+
+    /// The bottleneck from the server to a client; there must be one.
+    pub fn downlink(&mut self, client: SocketAddr) -> &mut Link {
+        let of = |(d, c, _): &&mut (Direction, SocketAddr, Link)| (*d, *c) == (Direction::ToClient, client);
+        &mut self.links.iter_mut().find(of).expect("a bottleneck").2
     }
 
     pub fn next(&self) -> Option<Instant> {

@@ -14,6 +14,7 @@ use super::layered::Part;
 use super::track::bytes;
 use crate::core::command::ExtensionKind;
 use crate::core::rtp::{Header, Ids, Values, unwrap_rtx};
+use crate::core::twcc::Arrivals;
 
 /// A media packet as a subscriber got it.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +61,11 @@ pub(crate) struct Receiver {
     sealed: BTreeMap<(u32, u16), Vec<u8>>,
     pub duplicates: u64,
     pub transport_cc: Vec<u16>,
+    /// Arrivals to be reported, if it reports any.
+    pub arrivals: Option<Arrivals>,
+    next_arrivals: Option<Instant>,
+    /// Packets of padding alone.
+    pub padding: u64,
 }
 
 impl Receiver {
@@ -77,6 +83,14 @@ impl Receiver {
         let mut packet = plain.to_vec();
         if let Some(sequence) = Values::read(&packet, &header.extensions, &self.ids).transport_cc() {
             self.transport_cc.push(sequence);
+            if let Some(arrivals) = &mut self.arrivals {
+                arrivals.record(sequence, now);
+                self.next_arrivals.get_or_insert(now + Duration::from_millis(50));
+            }
+        }
+        if header.payload_len(&packet) == Some(0) {
+            self.padding += 1;
+            return;
         }
         let mut header = header;
         let mut repaired = false;
@@ -165,7 +179,7 @@ impl Receiver {
     }
 
     pub fn due(&self) -> Option<Instant> {
-        [self.next_feedback.filter(|_| self.nack), self.next_report].into_iter().flatten().min()
+        [self.next_feedback.filter(|_| self.nack), self.next_report, self.next_arrivals].into_iter().flatten().min()
     }
 
     pub fn feedback(&mut self, now: Instant) -> Vec<Vec<u8>> {
@@ -189,6 +203,12 @@ impl Receiver {
                 }
             }
             self.next_feedback = left.then(|| now + Duration::from_millis(10));
+        }
+        if self.next_arrivals.is_some_and(|at| now >= at)
+            && let Some(arrivals) = &mut self.arrivals
+        {
+            out.extend(std::iter::from_fn(|| arrivals.report(1, 0)).map(|report| bytes(&report)));
+            self.next_arrivals = None;
         }
         if self.next_report.is_some_and(|at| now >= at) {
             self.next_report = Some(now + Duration::from_secs(1));

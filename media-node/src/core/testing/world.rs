@@ -42,8 +42,11 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// Paths are taken to be wide until something else is known.
     pub fn new(seed: u64) -> Self {
-        Self::with(seed, Config::default())
+        let mut config = Config::default();
+        config.bandwidth.initial = config.bandwidth.most;
+        Self::with(seed, config)
     }
 
     pub fn with(seed: u64, config: Config) -> Self {

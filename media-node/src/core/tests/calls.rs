@@ -82,7 +82,7 @@ fn a_pause_leaves_no_gap_and_resumes_with_a_key_frame() {
 fn a_crowd_that_subscribes_at_once_asks_for_few_key_frames() {
     let mut world = World::new(5);
     let publisher = world.join(ClientOptions::default());
-    let crowd: Vec<_> = (0..12).map(|_| world.join(ClientOptions::default())).collect();
+    let crowd: Vec<_> = (0..50).map(|_| world.join(ClientOptions::default())).collect();
     world.run_until_connected();
     let video = Outgoing::new(TrackKind::Vp8 { packets: 3 }, "0", 7, world.now);
     let producer = world.publish(publisher, vec![video]);

@@ -49,7 +49,10 @@ impl Call {
 
     fn allow(&mut self, layers: Option<Layers>) {
         let key = self.world.core.consumer_keys[&self.consumer];
-        self.world.core.consumers.get_mut(key).unwrap().layers.allow(layers);
+        let consumer = self.world.core.consumers.get_mut(key).unwrap();
+        consumer.layers.allow(layers);
+        // Nobody else is to decide on it.
+        self.world.core.transports.get_mut(consumer.transport).unwrap().congestion = None;
     }
 
     fn run(&mut self, millis: u64) {
