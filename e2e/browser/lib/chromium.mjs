@@ -1,14 +1,18 @@
 // A headless Chromium with a fake camera and microphone.
 
 import { existsSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
 import { chromium } from 'playwright-core';
+
+/** What is not looked up may still be connected to: media by TCP goes to an address of this machine. */
+const OWN = ['localhost', ...Object.values(networkInterfaces()).flatMap((of) => (of ?? []).map(({ address }) => address))];
 
 const FLAGS = [
   '--use-fake-ui-for-media-stream',
   // Without the rate the fake camera gives 20 pictures a second.
   '--use-fake-device-for-media-stream=fps=30',
   // Nothing is looked up: the tests' machines may have no resolver, and waiting for one spoils the times.
-  '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1',
+  `--host-resolver-rules=${['MAP * ~NOTFOUND', ...OWN.map((name) => `EXCLUDE ${name}`)].join(', ')}`,
   // Every page is watched, whichever is in front.
   '--disable-background-timer-throttling',
   '--disable-backgrounding-occluded-windows',

@@ -1,0 +1,95 @@
+// Data channels between real browsers, and browsers that UDP does not reach.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { launchChromium } from '../lib/chromium.mjs';
+import { mediaNodeProgram, startMediaNode } from '../lib/media-node.mjs';
+import { eventually, joinPeer } from '../lib/peer.mjs';
+import { mintToken } from '../lib/token.mjs';
+
+const program = mediaNodeProgram();
+const skip = program ? false : 'no media node has been built: cargo build -p callplane-media-node';
+
+/** @type {Awaited<ReturnType<typeof startMediaNode>>} */
+let node;
+/** @type {import('playwright-core').Browser} */
+let browser;
+
+before(async () => {
+  if (!program) return;
+  node = await startMediaNode(program, '--cors-origin', '*');
+  browser = await launchChromium();
+});
+
+after(async () => {
+  await browser?.close();
+  await node?.stop();
+});
+
+/** @param {string} room @param {string} user @param {{tcpOnly?: boolean}} [options] */
+async function join(room, user, options) {
+  const { api, epoch } = await node.directory.serving(room);
+  const { token } = mintToken(node.directory.signer, { callId: room, user, epoch }, Date.now());
+  return joinPeer(browser, { api: `${api}/api/rooms/${room}`, token, ...options });
+}
+
+/** Text of every kind and size that there is, and then many small ones. */
+const MESSAGES = [
+  { text: 'hello' }, { text: '' }, { binary: 0 }, { binary: 200_000 }, { large: 200_000 }, { binary: 262_144 }, { binary: 1 },
+  ...Array.from({ length: 200 }, (_, at) => ({ text: `message ${at}` })),
+];
+
+for (const tcpOnly of [false, true]) {
+  test(`two pages exchange messages of every kind${tcpOnly ? ' by TCP' : ''}, ordered and unordered`, { skip, timeout: 120_000 }, async () => {
+    const room = `data-${tcpOnly ? 'tcp' : 'udp'}`;
+    const [ann, bob] = [await join(room, 'ann', { tcpOnly }), await join(room, 'bob', { tcpOnly })];
+    const ordered = await ann('openChannel', { label: 'ordered' });
+    const unordered = await ann('openChannel', { label: 'unordered', ordered: false });
+    const limited = await ann('openChannel', { label: 'limited', ordered: false, maxRetransmits: 2 });
+    for (const id of [ordered, unordered, limited]) await bob('subscribe', id);
+    // And the other way round at the same time.
+    const back = await bob('openChannel', { label: 'back' });
+    await ann('subscribe', back);
+
+    const [first, second, third, fourth] = await Promise.all([
+      ann('send', ['ordered', MESSAGES]), ann('send', ['unordered', MESSAGES]), ann('send', ['limited', MESSAGES]), bob('send', ['back', MESSAGES]),
+    ]);
+    const all = (/** @type {any} */ peer, /** @type {string} */ label) => eventually(
+      `all of ${label}`, () => peer('received', label), (received) => received.length >= MESSAGES.length,
+    );
+    assert.deepEqual(await all(bob, 'ordered'), first);
+    assert.deepEqual((await all(bob, 'unordered')).sort(), second.sort());
+    assert.deepEqual((await all(bob, 'limited')).sort(), third.sort(), 'nothing is lost where nothing is slow');
+    assert.deepEqual(await all(ann, 'back'), fourth);
+
+    // Ended by its publisher: the subscriber's channel closes by SCTP, and the event says so.
+    await ann('closeChannel', unordered);
+    await eventually('the channel closes', () => bob('isClosed', 'unordered'), (isClosed) => isClosed);
+    const types = (await bob('events')).filter((/** @type {any} */ { data }) => data?.dataProducerId === unordered || data?.id === unordered);
+    assert.deepEqual(types.map((/** @type {any} */ event) => event.type), ['new-data-producer', 'data-consumer-closed', 'data-producer-closed']);
+    const again = await ann('send', ['ordered', [{ text: 'still here' }]]);
+    await eventually('the other goes on', () => bob('received', 'ordered'), (received) => received.at(-1) === again[0]);
+    const { paths } = await bob('stats');
+    assert.deepEqual(paths, Array(2).fill(tcpOnly ? 'tcp IPv4' : 'udp IPv4'));
+  });
+}
+
+test('a channel that the browser opens in band is published by its id', { skip, timeout: 60_000 }, async () => {
+  const room = 'data-in-band';
+  const [ann, bob] = [await join(room, 'ann'), await join(room, 'bob')];
+  // The association comes with the first channel of mediasoup-client.
+  await ann('openChannel', { label: 'negotiated' });
+  const id = await ann('openInBand', 'in-band');
+  await bob('subscribe', id);
+  const sent = await ann('send', ['in-band', [{ text: 'one' }, { binary: 50_000 }, { text: 'three' }]]);
+  assert.deepEqual(await eventually('all', () => bob('received', 'in-band'), (received) => received.length >= 3), sent);
+});
+
+test('a call with sound and pictures goes by TCP where there is nothing else', { skip, timeout: 120_000 }, async () => {
+  const room = 'media-tcp';
+  const [ann, bob] = [await join(room, 'ann', { tcpOnly: true }), await join(room, 'bob', { tcpOnly: true })];
+  for (const id of await ann('publishCamera')) await bob('watch', id);
+  const has = await eventually('sound and pictures', () => bob('stats'), ({ frames, samples }) => frames >= 90 && samples >= 96_000);
+  assert.deepEqual(has.paths, ['tcp IPv4']);
+  assert.equal(has.lost, 0);
+});
