@@ -2,6 +2,7 @@
 //!
 //! Built with the feature `fuzzing` only; `media-node/fuzz` runs them with libFuzzer.
 
+mod association;
 mod calls;
 mod parsers;
 
@@ -17,6 +18,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "datagrams", run: calls::datagrams },
     Target { name: "member", run: calls::member },
+    Target { name: "association", run: association::association },
     Target { name: "stun", run: parsers::stun },
     Target { name: "rtp", run: parsers::rtp },
     Target { name: "payloads", run: parsers::payloads },

@@ -42,7 +42,7 @@ mod random;
 mod receive;
 mod reports;
 pub(crate) mod rtp;
-mod sctp;
+pub(crate) mod sctp;
 pub(crate) mod sequence;
 mod share;
 mod slab;

@@ -55,6 +55,9 @@ const MAX_INBOUND: usize = 2 << 20;
 const MAX_QUEUED: usize = 1 << 20;
 /// What waits to be sent to one client, and is not acknowledged, in memory.
 const MAX_OUTBOUND: usize = 4 << 20;
+/// What one association may cost.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) const MAX_HELD: usize = MAX_INBOUND + MAX_OUTBOUND;
 /// What one chunk costs in the queues besides its bytes.
 const CHUNK_COST: usize = 512;
 /// An acknowledgment that reports more holes than fit into this is not sent: the peer repeats itself.
@@ -303,6 +306,12 @@ impl Sctp {
     /// Whether the association has ended since this was asked last.
     pub fn take_lost(&mut self) -> bool {
         std::mem::take(&mut self.was_lost)
+    }
+
+    /// Memory behind both queues.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn held(&self) -> usize {
+        self.peer.as_ref().map_or(0, |peer| peer.inbound.held() + peer.outbound.held())
     }
 
     pub fn timeout(&self) -> Option<Instant> {

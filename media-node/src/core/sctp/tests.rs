@@ -555,7 +555,7 @@ proptest! {
             pair.server.handle_timeout(pair.now);
             while pair.server.poll_transmit().is_some() {}
         }
-        prop_assert!(pair.inbound() <= MAX_INBOUND);
+        prop_assert!(pair.inbound() <= MAX_INBOUND && pair.server.held() <= MAX_HELD);
     }
 
     #[test]
