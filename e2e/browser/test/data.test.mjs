@@ -59,7 +59,10 @@ for (const tcpOnly of [false, true]) {
     );
     assert.deepEqual(await all(bob, 'ordered'), first);
     assert.deepEqual((await all(bob, 'unordered')).sort(), second.sort());
-    assert.deepEqual((await all(bob, 'limited')).sort(), third.sort(), 'nothing is lost where nothing is slow');
+    // On a busy machine some of these are given up; none comes twice or changed.
+    const limited = await eventually('some of limited', () => bob('received', 'limited'), (received) => received.length >= MESSAGES.length / 2);
+    assert.deepEqual(limited.filter((/** @type {string} */ message) => !third.includes(message)), []);
+    assert.equal(new Set(limited).size, limited.length);
     assert.deepEqual(await all(ann, 'back'), fourth);
 
     // Ended by its publisher: the subscriber's channel closes by SCTP, and the event says so.
