@@ -200,9 +200,13 @@ pub struct ConsumerSpec {
     pub mid: String,
     /// Router payload types that the subscriber decodes; packets of any other are dropped.
     pub payload_types: Vec<u8>,
+    /// Of these, the ones that the subscriber knows by another number: the router's and its own. Empty for
+    /// whoever takes the router's numbers, as mediasoup-client does; an SDP offer brings its own.
+    pub renumbered: Vec<(u8, u8)>,
     /// RTP clock in Hz.
     pub clock_rate: u32,
-    /// SSRC of the forwarded stream.
+    /// SSRC of the forwarded stream. One that a parked consumer of the transport had goes on where that
+    /// one stopped.
     pub ssrc: u32,
     /// SSRC and payload type of the RTX stream, where the subscriber takes one.
     pub rtx: Option<(u32, u8)>,
@@ -290,6 +294,12 @@ pub enum Command {
     },
     /// Ends a subscription.
     CloseConsumer {
+        /// Which.
+        consumer: ConsumerId,
+    },
+    /// Ends a subscription but not its stream, for a subscriber that cannot be told of another SSRC: no
+    /// BYE is sent, and the next consumer with its SSRCs continues its numbers.
+    ParkConsumer {
         /// Which.
         consumer: ConsumerId,
     },

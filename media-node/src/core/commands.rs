@@ -32,6 +32,7 @@ impl Core {
             }
             Command::PauseConsumer { consumer, paused } => self.pause_consumer(consumer, paused, now),
             Command::CloseConsumer { consumer } => self.close_consumer(consumer, now),
+            Command::ParkConsumer { consumer } => self.park_consumer(consumer, now),
             Command::PreferLayers { consumer, layers } => self.prefer_layers(consumer, layers, now),
             Command::RequestKeyFrame { consumer } => {
                 self.consumer_keys.get(&consumer).copied().map(|key| self.want_key_frame(key, now))
@@ -230,11 +231,15 @@ impl Core {
         let producer = self.producers.get_mut(producer_key)?;
         let ssrcs = [Some(spec.ssrc), spec.rtx.map(|(ssrc, _)| ssrc)];
         let reused = ssrcs.iter().flatten().any(|ssrc| transport.used_ssrcs.contains(ssrc)) || ssrcs[0] == ssrcs[1];
-        if self.consumer_keys.contains_key(&id) || reused || transport.room != producer.room {
+        let continued = transport.parked.iter().position(|parked| parked.ssrcs == ssrcs);
+        if self.consumer_keys.contains_key(&id) || transport.room != producer.room {
+            return None;
+        }
+        if reused && continued.is_none() {
             return None;
         }
         let seed = self.random.u32();
-        let consumer = Consumer::new(
+        let mut consumer = Consumer::new(
             id,
             transport_key,
             (producer_key, producer.streams.len()),
@@ -243,6 +248,9 @@ impl Core {
             seed,
             &self.config,
         );
+        if let Some(parked) = continued {
+            consumer.go_on(transport.parked.remove(parked));
+        }
         let key = self.consumers.insert(consumer);
         for ssrc in ssrcs.into_iter().flatten() {
             transport.used_ssrcs.insert(ssrc);
@@ -288,8 +296,15 @@ impl Core {
         Some(())
     }
 
-    fn remove_consumer(&mut self, key: Key, now: Instant) {
-        let Some(consumer) = self.consumers.remove(key) else { return };
+    fn park_consumer(&mut self, id: ConsumerId, now: Instant) -> Option<()> {
+        let key = *self.consumer_keys.get(&id)?;
+        let consumer = self.remove_consumer(key, now)?;
+        self.transports.get_mut(consumer.transport)?.park(consumer.park());
+        Some(())
+    }
+
+    fn remove_consumer(&mut self, key: Key, now: Instant) -> Option<Consumer> {
+        let consumer = self.consumers.remove(key)?;
         self.consumer_keys.remove(&consumer.id);
         if consumer.layers.allowed().is_none() {
             let held = self.stats.gauge(Gauge::ConsumersHeld) as usize;
@@ -303,6 +318,7 @@ impl Core {
             producer.consumers.retain(|c| *c != key);
         }
         self.review_layers_wanted(consumer.producer, now);
+        Some(consumer)
     }
 
     fn prefer_layers(&mut self, id: ConsumerId, layers: Layers, now: Instant) -> Option<()> {

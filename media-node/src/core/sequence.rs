@@ -50,6 +50,11 @@ impl SequenceMap {
         Self { spans: VecDeque::new(), highest_in: 0, next_out: u64::from(first & 0x7fff) }
     }
 
+    /// Goes on with a stream whose next packet gets this index.
+    pub fn starting_at(next: u64) -> Self {
+        Self { spans: VecDeque::new(), highest_in: 0, next_out: next }
+    }
+
     /// The index that the next packet gets.
     pub fn next_out(&self) -> u64 {
         self.next_out

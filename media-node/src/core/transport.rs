@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::batch::Batch;
 use super::command::{DtlsRole, Fingerprint, IceCredentials, RoomId, TransportId, TransportState};
 use super::congestion::Congestion;
+use super::consumer::Parked;
 use super::dtls::Dtls;
 use super::ice::Ice;
 use super::random::{Map, SeededHash};
@@ -15,6 +16,9 @@ use super::twcc::Arrivals;
 
 /// Streams of closed producers whose SRTP position is kept, so that an SSRC can be published again.
 const MAX_RETIRED: usize = 64;
+
+/// Outgoing streams without a consumer that may get another one. Of more, the oldest is over for good.
+const MAX_PARKED: usize = 64;
 
 /// A stream that the client sends: known by signalling, or learned from an authenticated packet.
 pub(crate) struct Source {
@@ -71,6 +75,8 @@ pub(crate) struct Transport {
     pub sinks: Map<u32, Key>,
     /// Every SSRC ever sent from: one is never used again, because its indexes would be.
     pub used_ssrcs: std::collections::BTreeSet<u32>,
+    /// The exceptions: streams that stopped at a known index.
+    pub parked: Vec<Parked>,
     pub producers: Vec<Key>,
     pub consumers: Vec<Key>,
     /// Where data channels are enabled.
@@ -119,6 +125,7 @@ impl Transport {
             retired: Vec::new(),
             sinks: Map::with_hasher(hash),
             used_ssrcs: std::collections::BTreeSet::from([ssrc]),
+            parked: Vec::new(),
             producers: Vec::new(),
             consumers: Vec::new(),
             sctp: None,
@@ -164,6 +171,14 @@ impl Transport {
         let window = self.resume(ssrc);
         self.insert(ssrc, Source { producer, encoding, rtx, window });
         true
+    }
+
+    /// Puts an outgoing stream aside.
+    pub fn park(&mut self, stream: Parked) {
+        if self.parked.len() == MAX_PARKED {
+            self.parked.remove(0);
+        }
+        self.parked.push(stream);
     }
 
     /// Where a closed producer of the same SSRC left off, or the beginning.

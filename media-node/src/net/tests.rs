@@ -45,6 +45,7 @@ fn consumer_spec() -> ConsumerSpec {
     ConsumerSpec {
         mid: "0".into(),
         payload_types: vec![101],
+        renumbered: Vec::new(),
         clock_rate: 90_000,
         ssrc: 9000,
         rtx: None,

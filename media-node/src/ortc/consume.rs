@@ -90,6 +90,7 @@ pub fn consumer_rtp_parameters(
     let spec = ConsumerSpec {
         mid: ids.mid.clone(),
         payload_types: media,
+        renumbered: Vec::new(),
         clock_rate: first.clock_rate,
         ssrc: ids.ssrc,
         rtx,

@@ -91,6 +91,7 @@ pub(crate) struct Consumer {
     pub feedback: Feedback,
     mid: Vec<u8>,
     payload_types: u128,
+    renumbered: Box<[(u8, u8)]>,
     clock_rate: u32,
     map: SequenceMap,
     used: IndexWindow,
@@ -103,6 +104,20 @@ pub(crate) struct Consumer {
     /// Timestamps of the last pictures left out, and how many there were.
     skipped: [u32; SKIPPED],
     skips: usize,
+}
+
+/// How far the streams of a consumer got that is no more. Another one goes on from there: an SRTP index is
+/// never used twice, and to the subscriber it is one stream.
+pub(crate) struct Parked {
+    /// Of the media, and of its RTX stream.
+    pub ssrcs: [Option<u32>; 2],
+    next: u64,
+    used: Option<u64>,
+    rtx_next: u64,
+    rtx_used: Option<u64>,
+    packets: u32,
+    octets: u32,
+    last: Option<Sent>,
 }
 
 /// What the subscriber reports (RFC 3550 §6.4.2).
@@ -158,6 +173,7 @@ impl Consumer {
             feedback: Feedback::default(),
             mid: spec.mid.into_bytes(),
             payload_types: spec.payload_types.iter().fold(0, |set, pt| set | (1 << (pt & 0x7f))),
+            renumbered: spec.renumbered.into(),
             clock_rate: spec.clock_rate,
             map: SequenceMap::new(seed as u16),
             used: IndexWindow::default(),
@@ -169,6 +185,36 @@ impl Consumer {
             skipped: [0; SKIPPED],
             skips: 0,
         }
+    }
+
+    /// What another consumer needs to go on with this one's streams.
+    pub fn park(self) -> Parked {
+        Parked {
+            ssrcs: [Some(self.ssrc), self.rtx.map(|(ssrc, _)| ssrc)],
+            next: self.map.next_out(),
+            used: self.used.highest(),
+            rtx_next: self.rtx_next,
+            rtx_used: self.rtx_used.highest(),
+            packets: self.packets,
+            octets: self.octets,
+            last: self.last,
+        }
+    }
+
+    /// Goes on where another consumer stopped.
+    pub fn go_on(&mut self, parked: Parked) {
+        let window = |highest: Option<u64>| highest.map_or_else(IndexWindow::default, IndexWindow::resume_after);
+        self.map = SequenceMap::starting_at(parked.next);
+        (self.used, self.rtx_used) = (window(parked.used), window(parked.rtx_used));
+        self.rtx_next = parked.rtx_next;
+        (self.packets, self.octets, self.reported_packets) = (parked.packets, parked.octets, parked.packets);
+        self.last = parked.last;
+        // No encoding of this producer is the one sent last: timestamps are to be aligned.
+        self.shift.encoding = usize::MAX;
+    }
+
+    fn payload_type(&self, router: u8) -> u8 {
+        self.renumbered.iter().find(|(from, _)| *from == router).map_or(router, |(_, to)| *to)
     }
 
     /// The next packet that a decoder can start at begins anew; nothing is sent before.
@@ -342,7 +388,7 @@ impl Consumer {
     ) -> Result<(), Drop> {
         let start = out.len();
         let to = Destination {
-            payload_type: packet.router_payload_type,
+            payload_type: self.payload_type(packet.router_payload_type),
             ssrc: self.ssrc,
             sequence: out_index as u16,
             rtx: None,

@@ -130,6 +130,7 @@ impl World {
         let spec = ConsumerSpec {
             mid: consumer.0.to_string(),
             payload_types: vec![if video { 101 } else { 100 }],
+            renumbered: Vec::new(),
             clock_rate: if video { 90_000 } else { 48_000 },
             ssrc,
             rtx,

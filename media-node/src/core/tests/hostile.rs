@@ -184,6 +184,7 @@ fn refused_orders_change_nothing() {
     let spec = ConsumerSpec {
         mid: "9".into(),
         payload_types: vec![101],
+        renumbered: Vec::new(),
         clock_rate: 90_000,
         ssrc: video,
         rtx: None,

@@ -170,3 +170,63 @@ fn transport_wide_numbers_towards_a_subscriber_have_no_holes() {
     assert!(numbers.len() > 250);
     assert!(numbers.windows(2).all(|w| w[1] == w[0].wrapping_add(1)), "video only, as negotiated");
 }
+
+#[test]
+fn a_parked_stream_goes_on_with_another_producer_under_the_same_numbers() {
+    let mut world = World::new(5);
+    let (first, second) = (world.join(ClientOptions::default()), world.join(ClientOptions::default()));
+    let viewer = world.join(ClientOptions::default());
+    world.run_until_connected();
+    let mut tracks = [first, second].map(|_| Outgoing::new(TrackKind::Vp8 { packets: 3 }, "1", 88, world.now));
+    tracks[1].timestamp = 3_000_000_000;
+    let producers = tracks.into_iter().zip([first, second]).map(|(track, client)| world.publish(client, vec![track]));
+    let [before, after]: [ProducerId; 2] = producers.collect::<Vec<_>>().try_into().unwrap();
+
+    // A viewer with numbers of its own: the router's VP8 is 101.
+    let ssrc = 0x6000_0000;
+    let consume = |consumer, producer| Command::Consume {
+        consumer: ConsumerId(consumer),
+        transport: TransportId(viewer as u64 + 1),
+        producer,
+        spec: ConsumerSpec {
+            mid: "v".into(),
+            payload_types: vec![101],
+            renumbered: vec![(101, 120)],
+            clock_rate: 90_000,
+            ssrc,
+            rtx: Some((ssrc + 1, 121)),
+            nack: true,
+            header_extensions: Vec::new(),
+            cname: "room".into(),
+            paused: false,
+        },
+    };
+    world.clients[viewer].receiver.rtx.insert(ssrc + 1, (ssrc, 120));
+    world.handle(consume(9000, before));
+    world.run_for(Duration::from_secs(2));
+    let seen = world.clients[viewer].receiver.count(ssrc);
+    assert!(seen > 150, "{seen}");
+
+    world.handle(Command::ParkConsumer { consumer: ConsumerId(9000) });
+    world.handle(Command::CloseProducer { producer: before });
+    world.run_for(Duration::from_secs(3));
+    let refused = world.stats().counter(Counter::CommandsRefused);
+    world.handle(consume(9001, after));
+    assert_eq!(world.stats().counter(Counter::CommandsRefused), refused, "its SSRC may be used again");
+    world.run_for(Duration::from_secs(2));
+
+    let stream = world.clients[viewer].receiver.stream(ssrc);
+    let packets: Vec<_> = stream.packets.iter().collect();
+    assert!(packets.len() > seen + 150, "{} after {seen}", packets.len());
+    assert!(packets.iter().all(|(_, packet)| packet.payload_type == 120));
+    assert!(packets.windows(2).all(|w| w[1].0 - w[0].0 == 1), "continuous sequence numbers");
+    let steps = packets.windows(2).map(|w| w[1].1.timestamp.wrapping_sub(w[0].1.timestamp) as i32);
+    assert!(steps.clone().all(|step| (0..=90_000 * 4).contains(&step)), "timestamps go on");
+    assert!(steps.max() > Some(90_000 * 2), "by as much as time has passed");
+    assert_eq!(world.clients[viewer].undecryptable, 0);
+
+    // A third one at the same time would seal with the same nonces.
+    let refused = world.stats().counter(Counter::CommandsRefused);
+    world.handle(consume(9002, after));
+    assert_eq!(world.stats().counter(Counter::CommandsRefused), refused + 1);
+}
