@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    api::{Network, Rate},
+    api::{IceServers, Network, Rate},
     rooms::Role,
 };
 
@@ -123,6 +123,13 @@ pub struct Config {
     /// Web origin that may call the API; `*` for any.
     #[arg(long, env = "CALLPLANE_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<String>,
+    /// STUN or TURN server that WHIP and WHEP clients are told of, such as `stun:stun.example.net:3478` or
+    /// `turn:turn.example.net:3478?transport=udp`.
+    #[arg(long, env = "CALLPLANE_ICE_SERVER", value_name = "URI", value_delimiter = ',')]
+    pub ice_server: Vec<String>,
+    /// File with the secret that TURN servers make credentials from (`static-auth-secret` of coturn).
+    #[arg(long, env = "CALLPLANE_TURN_SECRET_FILE", value_name = "FILE")]
+    pub turn_secret_file: Option<PathBuf>,
     /// Requests of one user in one room, per second and at once; `0` for no limit.
     #[arg(long, env = "CALLPLANE_RATE_PER_SUBJECT", default_value = "50:200", value_parser = rate)]
     pub rate_per_subject: Rate,
@@ -189,6 +196,7 @@ impl Config {
         if self.log.parse::<tracing_subscriber::filter::EnvFilter>().is_err() {
             return Err(format!("--log {}: is not a log filter", self.log));
         }
+        self.ice_servers()?;
         let last_port = usize::from(self.rtc_listen.port()) + self.worker_count();
         if self.rtc_listen.port() != 0 && last_port > usize::from(u16::MAX) {
             return Err(format!(
@@ -209,6 +217,15 @@ impl Config {
             }
             _ => self.rtc_listen,
         }
+    }
+
+    /// Servers that clients are told of.
+    ///
+    /// # Errors
+    /// What is wrong with them, in one line.
+    pub fn ice_servers(&self) -> Result<IceServers, String> {
+        IceServers::new(self.ice_server.clone(), self.turn_secret_file.clone())
+            .map_err(|error| format!("--ice-server: {error}"))
     }
 
     /// Media workers to start.
@@ -346,6 +363,8 @@ mod tests {
             (vec!["--node-name", "n", "--cors-origin", "*"], "--cors-origin"),
             (vec!["--standalone", "--announce", "0.0.0.0"], "--announce"),
             (vec!["--standalone", "--log", "=="], "--log"),
+            (vec!["--standalone", "--ice-server", "example.net"], "--ice-server"),
+            (vec!["--standalone", "--ice-server", "turn:example.net"], "--ice-server"),
             (vec!["--standalone", "--rtc-listen", "0.0.0.0:65535", "--workers", "2"], "--rtc-listen"),
         ] {
             let line = config(&arguments).check().unwrap_err();

@@ -1,8 +1,8 @@
 //! callplane's media node: one process that forwards the media of the rooms it serves.
 //!
 //! `core` moves packets and knows neither sockets nor clocks; `net` gives it both. `ortc` decides what
-//! two ends may say to each other, `rooms` who is in which room, `auth` whose word counts. `api` puts it
-//! on HTTP. `report` is the Kubernetes side.
+//! two ends may say to each other, `sdp` reads and writes it as session descriptions, `rooms` who is in
+//! which room, `auth` whose word counts. `api` puts it on HTTP. `report` is the Kubernetes side.
 
 pub mod api;
 pub mod auth;
@@ -16,4 +16,5 @@ pub mod node;
 pub mod ortc;
 pub mod report;
 pub mod rooms;
+pub mod sdp;
 pub mod system;

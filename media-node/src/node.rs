@@ -153,6 +153,7 @@ async fn run(config: Config, verifier: Verifier) -> Result<(), Error> {
         limits: Limits::new(config.rate_per_subject, config.rate_per_address, config.trusted_proxy.clone()),
         metrics,
         cors_origins: config.cors_origin.clone(),
+        ice_servers: config.ice_servers().map_err(Error::Configuration)?,
     }));
     let mut served = tokio::spawn(api::serve(listener, router, stop.clone().cancelled_owned()));
     health.send_replace(Health::Ready);

@@ -12,6 +12,7 @@ mod handlers;
 mod limits;
 mod problem;
 mod server;
+mod whip;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,6 +30,7 @@ pub use admin::{Health, router as admin_router};
 pub use limits::{Limits, Network, Rate};
 pub use problem::Problem;
 pub use server::serve;
+pub use whip::{IceServers, InvalidIceServer};
 
 use crate::{auth::Verifier, metrics::Metrics, rooms::Directory};
 
@@ -52,6 +54,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// Web origins that may call, `*` for all; none by default.
     pub cors_origins: Vec<String>,
+    /// Servers that WHIP and WHEP clients are told of.
+    pub ice_servers: IceServers,
 }
 
 /// All routes of the API.
@@ -80,6 +84,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/participants/{user}/leave", post(handlers::leave));
     Router::new()
         .nest("/api/rooms/{call_id}", room)
+        .merge(whip::routes())
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no-such-route", "there is no such route") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "the route has other methods")
@@ -88,6 +93,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .layer(middleware::from_fn_with_state(api.clone(), limits::per_address))
         .layer(middleware::from_fn(timeout))
         .layer(cors(&api.cors_origins))
+        .layer(middleware::from_fn(whip::advertise))
         .layer(middleware::from_fn_with_state(api.clone(), count))
         .with_state(api)
 }
@@ -114,8 +120,16 @@ fn cors(origins: &[String]) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-        .expose_headers([header::RETRY_AFTER, HeaderName::from_static("www-authenticate")])
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_MATCH])
+        .expose_headers([
+            header::RETRY_AFTER,
+            header::WWW_AUTHENTICATE,
+            header::LOCATION,
+            header::ETAG,
+            header::LINK,
+            HeaderName::from_static("accept-post"),
+            HeaderName::from_static("accept-patch"),
+        ])
         .max_age(Duration::from_secs(3600))
 }

@@ -6,7 +6,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::{auth::AuthError, ortc, rooms::Refusal};
+use crate::{auth::AuthError, ortc, rooms::Refusal, sdp};
 
 /// An error as clients see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +106,16 @@ impl From<AuthError> for Problem {
     }
 }
 
+impl From<sdp::Error> for Problem {
+    fn from(error: sdp::Error) -> Self {
+        let (status, code) = match error {
+            sdp::Error::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed-sdp"),
+            sdp::Error::Unacceptable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unacceptable-offer"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let detail = refusal.to_string();
@@ -127,10 +137,13 @@ impl From<Refusal> for Problem {
             Refusal::NotFound("consumer") => problem(StatusCode::NOT_FOUND, "consumer-not-found"),
             Refusal::NotFound("data producer") => problem(StatusCode::NOT_FOUND, "data-producer-not-found"),
             Refusal::NotFound("data consumer") => problem(StatusCode::NOT_FOUND, "data-consumer-not-found"),
+            Refusal::NotFound("session") => problem(StatusCode::NOT_FOUND, "session-not-found"),
             Refusal::NotFound(_) => problem(StatusCode::NOT_FOUND, "not-found"),
             Refusal::NotInRoom => problem(StatusCode::CONFLICT, "not-in-room"),
             Refusal::TooMany { .. } => problem(StatusCode::CONFLICT, "too-many"),
             Refusal::Conflict(_) => problem(StatusCode::CONFLICT, "conflict"),
+            Refusal::PreconditionRequired => problem(StatusCode::PRECONDITION_REQUIRED, "precondition-required"),
+            Refusal::PreconditionFailed => problem(StatusCode::PRECONDITION_FAILED, "precondition-failed"),
             Refusal::Parameters(error) => {
                 let code = match error {
                     ortc::Error::Invalid { .. } => "invalid",

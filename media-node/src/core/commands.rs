@@ -230,12 +230,12 @@ impl Core {
         let transport = self.transports.get_mut(transport_key)?;
         let producer = self.producers.get_mut(producer_key)?;
         let ssrcs = [Some(spec.ssrc), spec.rtx.map(|(ssrc, _)| ssrc)];
-        let reused = ssrcs.iter().flatten().any(|ssrc| transport.used_ssrcs.contains(ssrc)) || ssrcs[0] == ssrcs[1];
-        let continued = transport.parked.iter().position(|parked| parked.ssrcs == ssrcs);
-        if self.consumer_keys.contains_key(&id) || transport.room != producer.room {
-            return None;
-        }
-        if reused && continued.is_none() {
+        let continued = transport.parked.iter().position(|parked| parked.ssrc == spec.ssrc);
+        let own = continued.and_then(|at| transport.parked.get(at)).map(|parked| [Some(parked.ssrc), parked.rtx_ssrc]);
+        let is_used =
+            |ssrc: &u32| transport.used_ssrcs.contains(ssrc) && own.is_none_or(|own| !own.contains(&Some(*ssrc)));
+        let reused = ssrcs.iter().flatten().any(is_used) || ssrcs[0] == ssrcs[1];
+        if self.consumer_keys.contains_key(&id) || reused || transport.room != producer.room {
             return None;
         }
         let seed = self.random.u32();

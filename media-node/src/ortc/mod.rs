@@ -23,6 +23,7 @@ pub use parameters::{
     RtpEncodingParameters, RtpHeaderExtension, RtpHeaderExtensionParameters, RtpParameters, Rtx,
 };
 pub use produce::{StreamType, consumable, producer_spec};
+pub(crate) use produce::{router_codec, router_rtx};
 pub use sctp::{NumSctpStreams, SctpParameters, SctpStreamParameters};
 pub use transport::{DtlsFingerprint, DtlsParameters, DtlsRoleName, IceCandidate, IceParameters, client_dtls};
 

@@ -102,11 +102,19 @@ fn cname(rtcp: &RtcpParameters) -> Option<String> {
     rtcp.cname.clone().filter(|cname| !cname.is_empty())
 }
 
-fn router_codec<'a>(router: &'a RtpCapabilities, codec: &RtpCodecParameters) -> Option<&'a RtpCodecCapability> {
+/// The router's codec for a publisher's.
+pub(crate) fn router_codec<'a>(
+    router: &'a RtpCapabilities,
+    codec: &RtpCodecParameters,
+) -> Option<&'a RtpCodecCapability> {
     router.codecs.iter().find(|capability| !capability.is_rtx() && capability.matches(codec))
 }
 
-fn router_rtx<'a>(router: &'a RtpCapabilities, media: &RtpCodecCapability) -> Option<&'a RtpCodecCapability> {
+/// The router's RTX for one of its media codecs.
+pub(crate) fn router_rtx<'a>(
+    router: &'a RtpCapabilities,
+    media: &RtpCodecCapability,
+) -> Option<&'a RtpCodecCapability> {
     let payload_type = media.preferred_payload_type.map(u64::from);
     router.codecs.iter().find(|capability| capability.is_rtx() && capability.apt() == payload_type)
 }

@@ -130,6 +130,12 @@ pub enum Refusal {
     /// The object is not in a state for it.
     #[error("{0}")]
     Conflict(&'static str),
+    /// The request must say which state of the object it is for (RFC 6585 §3).
+    #[error("If-Match is needed: the ETag of the session, or * to restart ICE")]
+    PreconditionRequired,
+    /// The object has changed since (RFC 9110 §13.1.1).
+    #[error("ICE was restarted since: the ETag is no longer the session's")]
+    PreconditionFailed,
     /// The RTP or DTLS parameters are refused.
     #[error(transparent)]
     Parameters(#[from] ortc::Error),

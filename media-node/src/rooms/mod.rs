@@ -30,6 +30,7 @@ mod event;
 mod key;
 mod participants;
 mod registry;
+mod sessions;
 mod settings;
 mod streams;
 mod transports;
@@ -44,6 +45,7 @@ pub use directory::{Directory, Media, Subscription};
 pub use event::{DataConsumerEnd, Reason, RoomEvent};
 pub use key::{InvalidRoomKey, RoomKey};
 pub use registry::{Assignment, Effect, Registry, RoomLoad, SocketId, Totals, Turn, Worker};
+pub use sessions::{IfMatch, NewSession, Patched, Protocol, Selection};
 pub use settings::Settings;
 pub use view::{
     Consumed, ConsumerView, DataConsumerView, DataProducerView, Direction, ParticipantView, ProducerView, RoomView,

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::core::command::Fingerprint;
+use crate::{core::command::Fingerprint, ortc::IceCandidate};
 
 /// Fixed for the life of the process.
 #[derive(Clone, Debug)]
@@ -17,6 +17,16 @@ pub struct Settings {
     pub ice_tcp: bool,
     /// Fingerprint of the node's DTLS certificate.
     pub fingerprint: Fingerprint,
+}
+
+impl Settings {
+    /// Where clients reach a worker.
+    pub(super) fn ice_candidates(&self, worker: usize) -> Vec<IceCandidate> {
+        let addresses = || self.candidates.get(worker).into_iter().flatten().enumerate();
+        let udp = addresses().map(|(index, address)| IceCandidate::host(*address, index));
+        let tcp = addresses().filter(|_| self.ice_tcp);
+        udp.chain(tcp.map(|(index, address)| IceCandidate::host_tcp(*address, index))).collect()
+    }
 }
 
 /// Transports of one participant: two are in use, twice that during a change of route, and some slack for

@@ -23,12 +23,12 @@ pub(super) struct Producer {
     pub(super) media: ProducerId,
     pub(super) user: String,
     pub(super) transport: String,
-    kind: Kind,
+    pub(super) kind: Kind,
     r#type: StreamType,
     paused: bool,
     mid: Option<String>,
     ssrcs: Vec<u32>,
-    consumable: RtpParameters,
+    pub(super) consumable: RtpParameters,
     app_data: AppData,
     /// What its publisher was told last of what is wanted of it; `None` while that is everything.
     wanted: Option<Option<u8>>,
@@ -36,10 +36,10 @@ pub(super) struct Producer {
 
 /// A subscription.
 pub(super) struct Consumer {
-    media: ConsumerId,
-    user: String,
+    pub(super) media: ConsumerId,
+    pub(super) user: String,
     pub(super) transport: String,
-    producer: String,
+    pub(super) producer: String,
 }
 
 impl Producer {
@@ -135,6 +135,7 @@ impl Turn<'_> {
         let event = RoomEvent::NewProducer(producer.view());
         self.effects.push(Effect::Tell(room.sockets_except(&access.user), event));
         room.producers.insert(id.clone(), producer);
+        self.feed_players(&access.room);
         Ok(id)
     }
 
@@ -270,6 +271,7 @@ impl Turn<'_> {
 
     /// Ends a track and its subscriptions, and tells whoever it concerns.
     pub(super) fn end_producer(&mut self, key: &RoomKey, id: &str) {
+        self.park_players(key, id);
         self.tell_subscribers(key, id, |consumer_id, producer_id| RoomEvent::ConsumerClosed {
             consumer_id,
             producer_id,
@@ -280,12 +282,17 @@ impl Turn<'_> {
         self.effects.push(Effect::Media(room.worker, Command::CloseProducer { producer: producer.media }));
         let event = RoomEvent::ProducerClosed { producer_id: id.into(), participant_id: producer.user.clone() };
         self.effects.push(Effect::Tell(room.sockets_except(&producer.user), event));
+        self.feed_players(key);
     }
 
     fn tell_subscribers(&mut self, key: &RoomKey, producer: &str, event: impl Fn(String, String) -> RoomEvent) {
         let Ok(room) = self.registry.room(key) else { return };
         let subscriptions = room.consumers.iter().filter(|(_, consumer)| consumer.producer == producer);
         for (id, consumer) in subscriptions {
+            // Players of a session never heard of their consumers.
+            if room.transports.get(&consumer.transport).is_some_and(|transport| transport.session.is_some()) {
+                continue;
+            }
             let sockets = room.sockets_of(&consumer.user);
             self.effects.push(Effect::Tell(sockets, event(id.clone(), producer.into())));
         }

@@ -7,12 +7,13 @@ use rand::RngExt;
 use super::{
     Access, Direction, Refusal, Turn,
     registry::{Effect, Registry},
+    sessions::Session,
     settings::MAX_TRANSPORTS,
     view::TransportView,
 };
 use crate::{
     core::command::{Command, DtlsRole, Event, Fingerprint, IceCredentials, TransportId, TransportState},
-    ortc::{DtlsFingerprint, DtlsParameters, DtlsRoleName, IceCandidate, IceParameters, SctpParameters, client_dtls},
+    ortc::{DtlsFingerprint, DtlsParameters, DtlsRoleName, IceParameters, SctpParameters, client_dtls},
 };
 
 /// Lengths that mediasoup uses for its ICE credentials too; 5 bits a character.
@@ -38,6 +39,8 @@ pub(super) struct Transport {
     pub(super) sctp: Option<SctpParameters>,
     /// Where the search for the stream of the next data consumer begins.
     pub(super) next_stream: u16,
+    /// The WHIP or WHEP session that it is for.
+    pub(super) session: Option<Session>,
 }
 
 impl Registry {
@@ -84,12 +87,6 @@ impl Turn<'_> {
         let id = self.registry.uuid();
         let media = TransportId(self.registry.next_id());
         let next_ssrc = self.registry.rng.random_range(1..=u32::MAX / 2) | 1;
-        let candidates = |settings: &super::Settings, worker: usize| -> Vec<IceCandidate> {
-            let addresses = || settings.candidates.get(worker).into_iter().flatten().enumerate();
-            let udp = addresses().map(|(index, address)| IceCandidate::host(*address, index));
-            let tcp = addresses().filter(|_| settings.ice_tcp);
-            udp.chain(tcp.map(|(index, address)| IceCandidate::host_tcp(*address, index))).collect()
-        };
         let room = self.registry.room_mut(&access.room)?;
         let (worker, media_room) = (room.worker, room.media);
         let transport = Transport {
@@ -104,6 +101,7 @@ impl Turn<'_> {
             next_ssrc,
             sctp: None,
             next_stream: 0,
+            session: None,
         };
         room.transports.insert(id.clone(), transport);
         if let Some(participant) = room.participants.get_mut(&access.user)
@@ -122,7 +120,7 @@ impl Turn<'_> {
         Ok(TransportView {
             id,
             ice_parameters: IceParameters::from(&ice),
-            ice_candidates: candidates(settings, worker),
+            ice_candidates: settings.ice_candidates(worker),
             dtls_parameters: DtlsParameters {
                 role: DtlsRoleName::Auto,
                 fingerprints: vec![DtlsFingerprint::from(&settings.fingerprint)],

@@ -11,7 +11,7 @@ use std::{
 };
 
 use callplane_media_node::{
-    api::{self, Api, Limits, Network, Rate},
+    api::{self, Api, IceServers, Limits, Network, Rate},
     auth::{Claims, Verifier, mint::Signer},
     core::command::{Command, Event, Fingerprint},
     metrics::{Metrics, Sources},
@@ -31,12 +31,20 @@ pub struct Options {
     pub address: Rate,
     pub trusted_proxies: Vec<Network>,
     pub cors_origins: Vec<String>,
+    pub ice_servers: IceServers,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let none = Rate { per_second: 0.0, burst: 0.0 };
-        Self { standalone: false, subject: none, address: none, trusted_proxies: vec![], cors_origins: vec![] }
+        Self {
+            standalone: false,
+            subject: none,
+            address: none,
+            trusted_proxies: vec![],
+            cors_origins: vec![],
+            ice_servers: IceServers::default(),
+        }
     }
 }
 
@@ -76,6 +84,7 @@ impl Server {
             limits: Limits::new(options.subject, options.address, options.trusted_proxies),
             metrics: metrics.clone(),
             cors_origins: options.cors_origins,
+            ice_servers: options.ice_servers,
         }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

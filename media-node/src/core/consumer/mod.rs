@@ -95,6 +95,8 @@ pub(crate) struct Consumer {
     clock_rate: u32,
     map: SequenceMap,
     used: IndexWindow,
+    /// SSRC that RTX packets were sent from, by this consumer or one that it continues.
+    rtx_ssrc: Option<u32>,
     rtx_next: u64,
     rtx_used: IndexWindow,
     /// Sealed packets, for subscribers without RTX.
@@ -109,8 +111,8 @@ pub(crate) struct Consumer {
 /// How far the streams of a consumer got that is no more. Another one goes on from there: an SRTP index is
 /// never used twice, and to the subscriber it is one stream.
 pub(crate) struct Parked {
-    /// Of the media, and of its RTX stream.
-    pub ssrcs: [Option<u32>; 2],
+    pub ssrc: u32,
+    pub rtx_ssrc: Option<u32>,
     next: u64,
     used: Option<u64>,
     rtx_next: u64,
@@ -177,6 +179,7 @@ impl Consumer {
             clock_rate: spec.clock_rate,
             map: SequenceMap::new(seed as u16),
             used: IndexWindow::default(),
+            rtx_ssrc: spec.rtx.map(|(ssrc, _)| ssrc),
             rtx_next: u64::from((seed >> 16) as u16 & 0x7fff),
             rtx_used: IndexWindow::default(),
             verbatim,
@@ -190,7 +193,8 @@ impl Consumer {
     /// What another consumer needs to go on with this one's streams.
     pub fn park(self) -> Parked {
         Parked {
-            ssrcs: [Some(self.ssrc), self.rtx.map(|(ssrc, _)| ssrc)],
+            ssrc: self.ssrc,
+            rtx_ssrc: self.rtx_ssrc,
             next: self.map.next_out(),
             used: self.used.highest(),
             rtx_next: self.rtx_next,
@@ -209,6 +213,7 @@ impl Consumer {
         self.rtx_next = parked.rtx_next;
         (self.packets, self.octets, self.reported_packets) = (parked.packets, parked.octets, parked.packets);
         self.last = parked.last;
+        self.rtx_ssrc = self.rtx_ssrc.or(parked.rtx_ssrc);
         // No encoding of this producer is the one sent last: timestamps are to be aligned.
         self.shift.encoding = usize::MAX;
     }
