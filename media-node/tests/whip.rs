@@ -119,6 +119,25 @@ async fn an_offer_is_published_and_ended() {
 }
 
 #[tokio::test]
+async fn simulcast_is_one_producer_with_its_encodings() {
+    let server = Server::with_room().await;
+    let sections: Vec<&str> = CHROMIUM.split("m=").collect();
+    let simulcast = format!("{}m={}", sections[0].replace("BUNDLE 0 1 2 3 4", "BUNDLE 1"), sections[2]);
+    let session = created(whip(&server, "ann", &simulcast)).await;
+    let orders = server.orders();
+    let [spec] = &orders
+        .iter()
+        .filter_map(|c| if let Command::Produce { spec, .. } = c { Some(spec) } else { None })
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("{orders:?}")
+    };
+    let rids: Vec<_> = spec.encodings.iter().map(|encoding| encoding.rid.as_deref()).collect();
+    assert_eq!(rids, [Some("r0"), Some("r1"), Some("r2")]);
+    assert!(session.answer.contains("a=rid:r1 recv\r\n") && session.answer.contains("a=simulcast:recv r0;r1;r2\r\n"));
+}
+
+#[tokio::test]
 async fn the_node_is_the_dtls_client_of_whoever_waits_for_it() {
     let server = Server::with_room().await;
     let vp8 = FFMPEG.replace("H264/90000", "VP8/90000");

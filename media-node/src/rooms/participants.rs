@@ -140,8 +140,8 @@ impl Turn<'_> {
         }
     }
 
-    /// What time alone brings about: participants whose grace is over leave, transports that a newer one
-    /// has replaced while they were silent close.
+    /// What time alone brings about: participants whose grace is over leave; transports close that a newer one
+    /// has replaced while they were silent, and those of sessions whose client never connected.
     pub fn tick(&mut self) {
         let (now, grace) = (self.now, self.registry.settings.grace);
         let is_over = |since: Option<Instant>| since.is_some_and(|since| now.saturating_duration_since(since) >= grace);
@@ -162,7 +162,10 @@ impl Turn<'_> {
                             && other.state == TransportState::Connected
                     })
                 };
-                if is_over(transport.silent_since) && has_successor() {
+                let never_came = || {
+                    transport.session.as_ref().is_some_and(|session| session.is_overdue(transport.state, now, grace))
+                };
+                if never_came() || is_over(transport.silent_since) && has_successor() {
                     replaced.push((key.clone(), id.clone()));
                 }
             }

@@ -400,3 +400,31 @@ fn a_moved_room_tells_its_participants_and_closes_their_transports() {
     world.state(transport, TransportState::Closed);
     assert!(world.effects.is_empty());
 }
+
+#[test]
+fn an_encoder_that_never_connects_does_not_use_up_what_its_participant_may_have() {
+    let offer = include_str!("../../tests/captures/sdp/gstreamer.sdp");
+    let offer = crate::sdp::Offer::parse(offer).unwrap();
+    let publication = crate::sdp::Publication::new(offer, router_capabilities()).unwrap();
+    let mut world = World::new();
+    // A page of the same participant keeps it in the room.
+    let (_, page) = world.transport("ann", Direction::Recv);
+    world.state(page, TransportState::Connected);
+    for _ in 0..100 {
+        world.turn(|turn| turn.publish_offer(&access("ann"), &publication)).unwrap();
+        world.wait(Duration::from_secs(5));
+    }
+    let connected = world.turn(|turn| turn.publish_offer(&access("ann"), &publication)).unwrap();
+    let transport = world.commands().into_iter().find_map(|command| match command {
+        Command::CreateTransport { transport, .. } => Some(transport),
+        _ => None,
+    });
+    world.state(transport.unwrap(), TransportState::Connected);
+    world.wait(GRACE);
+    world.wait(GRACE);
+    let view = world.registry.describe(&key()).unwrap();
+    assert_eq!(view.producers.len(), 2, "those of the one that came");
+    let end = |turn: &mut Turn<'_>| turn.end_session(&access("ann"), Protocol::Whip, &connected.id);
+    assert_eq!(world.turn(end), Ok(()));
+    assert_eq!(world.users(), ["ann"]);
+}

@@ -6,13 +6,18 @@
 
 mod players;
 
+use std::time::{Duration, Instant};
+
 use rand::RngExt;
 
 use players::Player;
 pub use players::Selection;
 
 use super::{Access, Direction, Refusal, Turn, Worker, view::TransportView};
-use crate::sdp::{Fragment, Offer, Playback, Publication, Server};
+use crate::{
+    core::command::TransportState,
+    sdp::{Fragment, Offer, Playback, Publication, Server},
+};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +34,18 @@ pub(super) struct Session {
     etag: String,
     /// The client's ICE username fragment.
     ice_ufrag: String,
+    made_at: Instant,
     /// WHEP: what is played.
     pub(super) player: Option<Player>,
+}
+
+impl Session {
+    /// Whether a client that has not connected by now is not waited for any longer. Those of the object model
+    /// delete what they gave up; here they just post again.
+    pub(super) fn is_overdue(&self, state: TransportState, now: Instant, grace: Duration) -> bool {
+        matches!(state, TransportState::New | TransportState::Connecting)
+            && now.saturating_duration_since(self.made_at) >= grace
+    }
 }
 
 /// A session that was made.
@@ -134,9 +149,10 @@ impl Turn<'_> {
         player: Option<Player>,
         answer: String,
     ) -> Result<NewSession, Refusal> {
-        let etag = self.registry.uuid();
+        let (etag, made_at) = (self.registry.uuid(), self.now);
         let (_, transport) = self.own_transport(access, &view.id)?;
-        transport.session = Some(Session { protocol, etag: etag.clone(), ice_ufrag: offer.ice_ufrag.clone(), player });
+        let ice_ufrag = offer.ice_ufrag.clone();
+        transport.session = Some(Session { protocol, etag: etag.clone(), ice_ufrag, made_at, player });
         Ok(NewSession { id: view.id, etag, answer })
     }
 
