@@ -23,6 +23,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "rtp", run: parsers::rtp },
     Target { name: "payloads", run: parsers::payloads },
     Target { name: "parameters", run: parsers::parameters },
+    Target { name: "sdp", run: parsers::sdp },
 ];
 
 /// Splits the bytes into records of `kind: u8, length: u16, content`; the last may be cut short.

@@ -7,7 +7,10 @@ use crate::core::command::{Codec, ExtensionKind, HeaderExtension};
 use crate::core::ice::Check;
 use crate::core::rtp::{Header, Ids, Rewrite, Rtx, Values, unwrap_rtx};
 use crate::core::sequence::Shift;
-use crate::ortc::{self, ConsumerIds, DtlsParameters, Kind, RtpCapabilities, RtpParameters};
+use crate::ortc::{
+    self, ConsumerIds, DtlsParameters, DtlsRoleName, IceCandidate, IceParameters, Kind, RtpCapabilities, RtpParameters,
+};
+use crate::sdp::{Fragment, Offer, Playback, Publication, Server};
 
 /// Connectivity checks: what is accepted can be answered.
 pub(super) fn stun(data: &[u8]) {
@@ -131,5 +134,28 @@ pub(super) fn parameters(data: &[u8]) {
         && let Ok((_, fingerprints)) = ortc::client_dtls(&dtls)
     {
         assert!(fingerprints.iter().all(|f| matches!(f.digest.len(), 32 | 48 | 64)));
+    }
+}
+
+/// Offers and fragments of WHIP and WHEP: what is accepted is answered section by section, in SDP that can be read.
+pub(super) fn sdp(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let router = ortc::router_capabilities();
+    if let Ok(fragment) = Fragment::parse(text) {
+        assert!(fragment.ice_ufrag.is_none_or(|ufrag| (4..=256).contains(&ufrag.len())));
+    }
+    let Ok(offer) = Offer::parse(text) else { return };
+    let ice = IceParameters { username_fragment: "ufrag".into(), password: "x".repeat(22), ice_lite: true };
+    let candidates = [IceCandidate::host(SocketAddr::from(([192, 0, 2, 1], 9)), 0)];
+    let dtls = DtlsParameters { role: DtlsRoleName::Auto, fingerprints: offer.dtls.fingerprints.clone() };
+    let server = Server { session: 1, ice: &ice, candidates: &candidates, dtls: &dtls };
+    let answers = [
+        Publication::new(offer.clone(), router).map(|publication| publication.answer(&server)),
+        Playback::new(offer.clone(), router).map(|playback| playback.answer(&[], &server)),
+    ];
+    for answer in answers.into_iter().flatten() {
+        assert_eq!(answer.matches("a=ice-lite\r\n").count(), 1, "the client wrote a line of the answer");
+        let read = Offer::parse(&answer.replacen("a=ice-lite\r\n", "", 1)).expect("what is written can be read");
+        assert_eq!(read.sections.len(), offer.sections.len());
     }
 }
