@@ -14,7 +14,7 @@ export REGISTRY
 BROWSER = e2e/browser/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test unit fuzz charts-test e2e lint crds openapi manifests cluster-up cluster-down bench-placement bench-sfu
+.PHONY: help build demo demo-down test unit interop fuzz charts-test e2e lint crds openapi manifests cluster-up cluster-down bench-placement bench-sfu
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ demo: ## A call in browsers on a Kubernetes cluster on this machine (CLUSTER=kin
 demo-down: ## Remove the demo, and the cluster that it started
 	@e2e/demo/demo.sh down
 
-test: unit charts-test e2e ## Every test: units, chart, and the scenarios on a real cluster
+test: unit interop charts-test e2e ## Every test: units, real programs, chart, and the scenarios on a real cluster
 
 unit: $(BROWSER) ## Tests that need no cluster
 	cargo test --workspace --exclude callplane-e2e --exclude callplane-fuzz --locked
@@ -37,6 +37,10 @@ unit: $(BROWSER) ## Tests that need no cluster
 
 fuzz: ## Feed the media node's parsers with arbitrary bytes (ARGS="seconds target...", default 600 each)
 	media-node/fuzz/run.sh $(or $(ARGS),600)
+
+interop: $(BROWSER) ## Real programs against a media node: FFmpeg, aiortc, browsers with and without mediasoup-client
+	cargo build --locked -p callplane-media-node
+	cd e2e/browser && MEDIA_NODE=$(CARGO_TARGET_DIR)/debug/callplane-media-node npm run interop
 
 charts-test: ## Golden tests of the chart
 	@e2e/cluster/tools.sh lint
