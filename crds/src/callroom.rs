@@ -78,6 +78,10 @@ pub struct CallRoomSpec {
     #[serde(default)]
     pub lifetime: Lifetime,
 
+    /// What media the call carries.
+    #[serde(default)]
+    pub media: Media,
+
     /// Set to true to end the call: participants are told and the node lets go. Cannot be undone.
     #[serde(default)]
     pub ended: bool,
@@ -85,6 +89,55 @@ pub struct CallRoomSpec {
 
 const fn default_max_participants() -> i32 {
     50
+}
+
+/// What media a call carries. A limit that is left out does not apply. Changes count at once for who is heard and
+/// seen, and for tracks that are published from then on.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.videoCodecs) || self.videoCodecs.all(c, self.videoCodecs.filter(d, d == c).size() == 1)")
+        .message("videoCodecs names a codec twice: name each one once, the most preferred first"))]
+pub struct Media {
+    /// Video codecs that may be published, the most preferred first. Sound is always Opus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4))]
+    pub video_codecs: Option<Vec<VideoCodec>>,
+
+    /// Set to false to have every track published in one encoding only. It saves the senders' uplinks and processors;
+    /// then everyone receives what the slowest receiver can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulcast: Option<bool>,
+
+    /// Bits per second that one participant may send, all of its tracks together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 64_000, max = 100_000_000))]
+    pub max_publish_bitrate: Option<i64>,
+
+    /// How many participants one receives pictures of at most: those who spoke last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 49))]
+    pub last_n: Option<i32>,
+
+    /// How many participants are heard at once at most: the loudest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 49))]
+    pub loudest: Option<i32>,
+}
+
+/// A video codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum VideoCodec {
+    /// RFC 7741.
+    #[serde(rename = "VP8")]
+    Vp8,
+    /// RFC 9628.
+    #[serde(rename = "VP9")]
+    Vp9,
+    /// RFC 6184.
+    H264,
+    /// AV1.
+    #[serde(rename = "AV1")]
+    Av1,
 }
 
 /// When a call ends by itself. A limit that is left out does not apply.

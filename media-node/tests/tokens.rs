@@ -7,7 +7,7 @@ mod common;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use callplane_media_node::{
     auth::{Claims, mint::Signer},
-    rooms::{Assignment, Role, RoomKey},
+    rooms::{Assignment, MediaRules, Role, RoomKey},
     system,
 };
 use common::{CALL, Server, claims};
@@ -108,7 +108,7 @@ async fn a_token_that_nobody_signed_is_refused() {
 async fn a_token_for_another_room_is_refused() {
     let server = server().await;
     let key = RoomKey::of_call_room("default.other").unwrap();
-    let other = Assignment { key, uid: "other".into(), epoch: 3, max_participants: 3 };
+    let other = Assignment { key, uid: "other".into(), epoch: 3, max_participants: 3, rules: MediaRules::default() };
     server.directory.serve(other).await.unwrap();
     let token = sign(&server, Claims { room_id: "default.other".into(), ..admin() });
     let served = server.request(Method::GET, "/api/rooms/default.other").bearer_auth(&token).send().await.unwrap();

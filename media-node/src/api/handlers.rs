@@ -14,7 +14,8 @@ use super::{Api, Problem, body::Body, caller::Caller};
 use crate::{
     ortc::{DtlsParameters, IceParameters, Kind, NumSctpStreams, RtpCapabilities, RtpParameters, SctpParameters},
     rooms::{
-        Access, Assignment, Consumed, ConsumerView, Direction, Intent, Refusal, Role, RoomView, TransportView, Turn,
+        Access, Assignment, Consumed, ConsumerView, Direction, Intent, MediaRules, Refusal, Role, RoomView,
+        TransportView, Turn,
     },
 };
 
@@ -35,6 +36,8 @@ pub(super) struct Created {
 pub(super) struct NewRoom {
     /// Most participants at once.
     max_participants: Option<usize>,
+    #[serde(default)]
+    media: MediaRules,
 }
 
 /// Participants of a standalone room that states no limit.
@@ -75,7 +78,7 @@ pub(super) async fn create_room(
     }
     let (key, epoch) = (access.room, access.epoch);
     let uid = key.to_string();
-    api.directory.serve(Assignment { key: key.clone(), uid, epoch, max_participants }).await?;
+    api.directory.serve(Assignment { key: key.clone(), uid, epoch, max_participants, rules: new.media }).await?;
     let view = api.directory.run(move |turn| turn.registry.describe(&key)).await??;
     Ok((StatusCode::CREATED, Json(view)))
 }

@@ -6,6 +6,8 @@
 
 use std::net::SocketAddr;
 
+use super::stage::RoomLimits;
+
 pub use super::layers::{Layers, ScalabilityMode, UnknownMode};
 
 /// One room on one event loop. Unique within the process, never reused.
@@ -232,6 +234,13 @@ pub enum Command {
         /// Server's credentials.
         ice: IceCredentials,
     },
+    /// Who is heard and seen in a room that has a transport. Nobody is held back before.
+    LimitRoom {
+        /// Which.
+        room: RoomId,
+        /// From now on.
+        limits: RoomLimits,
+    },
     /// The client's DTLS parameters: the handshake may complete from here on.
     ConnectTransport {
         /// Which.
@@ -428,6 +437,15 @@ pub enum Event {
         transport: TransportId,
         /// Nothing is sent.
         paused: bool,
+    },
+    /// Last-N holds a consumer of pictures back, or does so no more.
+    OffStage {
+        /// Which.
+        consumer: ConsumerId,
+        /// Its transport.
+        transport: TransportId,
+        /// Nothing is sent.
+        off_stage: bool,
     },
     /// The loudest producer of a room changed (from RFC 6464 audio levels).
     ActiveSpeaker {

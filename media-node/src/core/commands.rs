@@ -19,6 +19,7 @@ impl Core {
     pub fn handle(&mut self, command: Command, now: Instant) {
         let done = match command {
             Command::CreateTransport { transport, room, ice } => self.create_transport(transport, room, ice),
+            Command::LimitRoom { room, limits } => self.limit_room(room, limits, now),
             Command::ConnectTransport { transport, role, fingerprints } => {
                 self.connect_transport(transport, role, fingerprints, now)
             }
@@ -67,7 +68,7 @@ impl Core {
         let key = self.transports.insert(Transport::new(id, room, ice, ssrc, self.hash, self.epoch));
         self.transport_keys.insert(id, key);
         self.ufrags.insert(ufrag, key);
-        self.rooms.entry(room).or_default().transports += 1;
+        self.rooms.entry(room).or_default().members.push(key);
         Some(())
     }
 
@@ -141,8 +142,9 @@ impl Core {
             }
         }
         if let Some(room) = self.rooms.get_mut(&transport.room) {
-            room.transports -= 1;
-            if room.transports == 0 {
+            room.members.retain(|m| *m != key);
+            room.recent.left(key);
+            if room.members.is_empty() {
                 self.rooms.remove(&transport.room);
             }
         }
@@ -170,6 +172,9 @@ impl Core {
         }
         transport.producers.push(key);
         self.producer_keys.insert(id, key);
+        if let Some(room) = self.rooms.get_mut(&transport.room) {
+            room.recent.joined(transport_key);
+        }
         self.review_layers_wanted(key, now);
         Some(())
     }
@@ -181,6 +186,9 @@ impl Core {
             return Some(());
         }
         producer.paused = paused;
+        if paused && let Some(room) = self.rooms.get_mut(&producer.room) {
+            room.loudest.forget(id);
+        }
         for stream in &mut producer.streams {
             stream.missings.clear();
         }
@@ -215,6 +223,7 @@ impl Core {
             transport.unbind(key);
         }
         self.forget_speaker(producer.room, producer.id);
+        self.restage(producer.room, now);
     }
 
     fn consume(
@@ -268,6 +277,7 @@ impl Core {
         }
         producer.consumers.push(key);
         self.consumer_keys.insert(id, key);
+        self.restage_for(transport_key, now);
         // What it may have is to be known before its first key frame comes.
         self.manage_bandwidth(transport_key, now);
         self.reschedule(transport_key);
@@ -279,10 +289,9 @@ impl Core {
     fn pause_consumer(&mut self, id: ConsumerId, paused: bool, now: Instant) -> Option<()> {
         let key = *self.consumer_keys.get(&id)?;
         let consumer = self.consumers.get_mut(key)?;
-        if consumer.paused != paused {
-            consumer.paused = paused;
-            consumer.restart();
-            let producer = consumer.producer;
+        let (transport, producer) = (consumer.transport, consumer.producer);
+        if consumer.pause(paused) {
+            self.restage_for(transport, now);
             self.want_key_frame(key, now);
             self.review_layers_wanted(producer, now);
         }
@@ -291,8 +300,10 @@ impl Core {
 
     fn close_consumer(&mut self, id: ConsumerId, now: Instant) -> Option<()> {
         let key = *self.consumer_keys.get(&id)?;
+        let transport = self.consumers.get(key)?.transport;
         self.say_bye(key, now);
         self.remove_consumer(key, now);
+        self.restage_for(transport, now);
         Some(())
     }
 

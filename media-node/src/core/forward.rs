@@ -129,6 +129,16 @@ impl Core {
         self.stats.count(Counter::RtpIn);
         stream.history.insert(index, packet, now);
         let values = Values::read(packet, &header.extensions, &producer.ids);
+        if let Some(level) = values.audio_level() {
+            let (room, id) = (producer.room, producer.id);
+            let heard = self.is_heard(opened.producer, level, now);
+            self.hear(room, id, level, now);
+            if !heard {
+                return Err(Drop::NotAmongLoudest);
+            }
+        }
+        let producer = self.producers.get_mut(opened.producer).ok_or(Drop::UnknownSsrc)?;
+        let stream = &mut producer.streams[opened.encoding];
         let dependency = descriptor(codec.codec, &values).and_then(|descriptor| stream.learn(descriptor));
         let mut incoming = understand(&codec, packet, header, values, dependency).ok_or(Drop::MalformedRtp)?;
         (incoming.index, incoming.encoding) = (index, opened.encoding);
@@ -137,13 +147,9 @@ impl Core {
             self.stats.count(Counter::KeyFrames);
             stream.key_frames.satisfied();
         }
-        let level = incoming.values.audio_level();
-        let (room, id, transport) = (producer.room, producer.id, producer.transport);
+        let transport = producer.transport;
         let sent = self.fan_out(opened.producer, &incoming, now);
         self.note_repair(opened.producer, opened.encoding, transport, arrival, now);
-        if let Some(level) = level {
-            self.hear(room, id, level, now);
-        }
         Ok(Fate::Forwarded(sent))
     }
 

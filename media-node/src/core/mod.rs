@@ -48,6 +48,7 @@ mod share;
 mod slab;
 mod speaker;
 mod srtp;
+mod stage;
 mod timers;
 mod transport;
 mod twcc;
@@ -71,6 +72,7 @@ pub use identity::{Identity, IdentityError};
 pub use outbox::Transmit;
 pub use query::{ConsumerStats, ProducerStats, StreamStats, TransportStats};
 pub use sctp::limits as data_limits;
+pub use stage::RoomLimits;
 pub use stats::{Counter, Drop, Fate, Gauge, Stats};
 
 use command::{ConsumerId, Event, ProducerId, RoomId, TransportId, TransportState};
@@ -82,6 +84,7 @@ use producer::Producer;
 use random::{Map, Random, SeededHash};
 use slab::{Key, Slab};
 use speaker::Speaker;
+use stage::{Loudest, Recent};
 use timers::Timers;
 use transport::Transport;
 
@@ -112,8 +115,13 @@ pub struct Core {
 /// What transports of one room share.
 #[derive(Debug, Default)]
 struct Room {
-    transports: usize,
+    /// Its transports.
+    members: Vec<Key>,
     speaker: Speaker,
+    loudest: Loudest,
+    recent: Recent,
+    last_n: Option<usize>,
+    max_publish_bitrate: Option<u64>,
 }
 
 impl Core {

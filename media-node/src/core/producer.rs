@@ -13,6 +13,7 @@ use super::nack::{Arrival, Missings};
 use super::rtp::{Ids, Values};
 use super::slab::Key;
 use super::srtp::IndexWindow;
+use super::stage::Level;
 use super::wanted::Wanted;
 
 /// A published track.
@@ -29,6 +30,10 @@ pub(crate) struct Producer {
     pub consumers: Vec<Key>,
     pub wanted: Wanted,
     pub paused: bool,
+    /// How loud it is, if it is sound that says so.
+    pub level: Level,
+    /// It is among the loudest, as far as the room limits them.
+    pub heard: bool,
 }
 
 impl Producer {
@@ -73,6 +78,8 @@ impl Producer {
             consumers: Vec::new(),
             wanted: Wanted::all(0),
             paused: spec.paused,
+            level: Level::default(),
+            heard: true,
         };
         this.wanted = Wanted::all(this.highest().spatial);
         this

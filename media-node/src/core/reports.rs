@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rtc::rtcp::goodbye::Goodbye;
 use rtc::rtcp::packet::Packet;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::reception_report::ReceptionReport;
 use rtc::rtcp::sender_report::SenderReport;
@@ -131,10 +132,21 @@ impl Core {
         }
         let (producers, consumers, ssrc) = (transport.producers.clone(), transport.consumers.clone(), transport.ssrc);
         transport.deadlines.reports = Some(now + self.config.report_interval);
+        let room_limit = self.rooms.get(&transport.room).and_then(|room| room.max_publish_bitrate);
         let mut blocks = Vec::new();
         for producer in producers {
             let Some(producer) = self.producers.get_mut(producer) else { continue };
             blocks.extend(producer.streams.iter_mut().filter_map(|s| reception_report(s, now)));
+        }
+        if !blocks.is_empty()
+            && let Some(limit) = room_limit
+        {
+            // Chromium keeps below it whatever its own estimate by transport-cc says.
+            let ssrcs = blocks.iter().map(|block| block.ssrc).collect();
+            let limit = ReceiverEstimatedMaximumBitrate { sender_ssrc: ssrc, bitrate: limit as f32, ssrcs };
+            if let Some(bytes) = marshal(&limit) {
+                self.send_rtcp(key, bytes, now);
+            }
         }
         for reports in blocks.chunks(MAX_BLOCKS) {
             let report = ReceiverReport { ssrc, reports: reports.to_vec(), profile_extensions: Bytes::new() };

@@ -76,11 +76,16 @@ impl Core {
         let Some(state) = self.rooms.get_mut(&room) else { return };
         if let Some(producer) = state.speaker.hear(producer, level, now) {
             self.events.push_back(Event::ActiveSpeaker { room, producer });
+            if let Some(speaker) = producer {
+                self.step_forward(room, speaker, now);
+            }
         }
     }
 
     pub(super) fn forget_speaker(&mut self, room: RoomId, producer: ProducerId) {
-        if self.rooms.get_mut(&room).is_some_and(|state| state.speaker.forget(producer)) {
+        let Some(state) = self.rooms.get_mut(&room) else { return };
+        state.loudest.forget(producer);
+        if state.speaker.forget(producer) {
             self.events.push_back(Event::ActiveSpeaker { room, producer: None });
         }
     }

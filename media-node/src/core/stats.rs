@@ -101,6 +101,8 @@ named! {
         SrtcpReplay = "srtcp_replay",
         /// RTCP from more SSRCs than one client needs.
         RtcpSenders = "rtcp_senders",
+        /// Sound of somebody who is not among the loudest.
+        NotAmongLoudest = "not_among_loudest",
         /// The subscriber decodes no such payload type.
         ConsumerPayloadType = "consumer_payload_type",
         /// The subscriber waits for a key frame.

@@ -18,6 +18,7 @@ mod hostile;
 mod layers;
 mod loss;
 mod moves;
+mod stage;
 mod streams;
 
 /// A publisher with sound and pictures, a subscriber to both: the SSRCs received under.

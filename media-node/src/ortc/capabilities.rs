@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
+use super::parameters::Codec as _;
 use super::parameters::{
     Direction, Kind, RtcpFeedback, RtpCapabilities, RtpCodecCapability, RtpHeaderExtension, extension_uri,
 };
@@ -126,4 +127,20 @@ fn build() -> RtpCapabilities {
         })
         .collect();
     RtpCapabilities { codecs, header_extensions }
+}
+
+/// The router's capabilities with only these video codecs, named as the subtypes of their media types, in this order:
+/// clients choose the first one that they have, too.
+pub fn with_video_codecs(subtypes: &[String]) -> RtpCapabilities {
+    let router = router_capabilities();
+    let mut codecs: Vec<_> = router.codecs.iter().filter(|codec| codec.kind == Kind::Audio).cloned().collect();
+    for subtype in subtypes {
+        let is_it = |mime: &str| mime.split('/').nth(1).is_some_and(|s| s.eq_ignore_ascii_case(subtype));
+        for media in router.codecs.iter().filter(|codec| codec.kind == Kind::Video && is_it(&codec.mime_type)) {
+            let payload_type = media.preferred_payload_type.map(u64::from);
+            codecs.push(media.clone());
+            codecs.extend(router.codecs.iter().find(|codec| codec.is_rtx() && codec.apt() == payload_type).cloned());
+        }
+    }
+    RtpCapabilities { codecs, header_extensions: router.header_extensions.clone() }
 }

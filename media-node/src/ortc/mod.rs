@@ -16,7 +16,7 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
-pub use capabilities::router_capabilities;
+pub use capabilities::{router_capabilities, with_video_codecs};
 pub use consume::{ConsumerIds, can_consume, consumer_rtp_parameters};
 pub use parameters::{
     Direction, Kind, RtcpFeedback, RtcpParameters, RtpCapabilities, RtpCodecCapability, RtpCodecParameters,

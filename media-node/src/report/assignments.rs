@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use callplane_crds::CallId;
 
 use super::view::Room;
+use crate::rooms::MediaRules;
 
 /// Which watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,8 @@ pub struct Service {
     pub epoch: i64,
     /// People at once.
     pub max_participants: i32,
+    /// What may be published, and who is heard and seen.
+    pub rules: MediaRules,
 }
 
 /// Why a room is let go.
@@ -218,8 +221,13 @@ impl Assignments {
                 if replaced {
                     orders.push(Order::Release(id.clone(), Why::Deleted));
                 }
-                let service =
-                    Service { id: id.clone(), uid: room.uid.clone(), epoch, max_participants: room.max_participants };
+                let service = Service {
+                    id: id.clone(),
+                    uid: room.uid.clone(),
+                    epoch,
+                    max_participants: room.max_participants,
+                    rules: room.rules.clone(),
+                };
                 if held.is_none_or(|h| h.service != service) {
                     orders.push(Order::Serve(service.clone()));
                 }

@@ -15,11 +15,20 @@ fn route(epoch: i64, node: &str) -> Option<RouteView> {
 }
 
 fn room(version: u64, route: Option<RouteView>, previous_route: Option<RouteView>) -> Room {
-    Room { id: id("a"), uid: "u1".into(), version, max_participants: 10, route, previous_route, over: false }
+    Room {
+        id: id("a"),
+        uid: "u1".into(),
+        version,
+        max_participants: 10,
+        rules: MediaRules::default(),
+        route,
+        previous_route,
+        over: false,
+    }
 }
 
 fn serve(epoch: i64) -> Order {
-    Order::Serve(Service { id: id("a"), uid: "u1".into(), epoch, max_participants: 10 })
+    Order::Serve(Service { id: id("a"), uid: "u1".into(), epoch, max_participants: 10, rules: MediaRules::default() })
 }
 
 /// Both watches are on and room `a` is served in epoch 1.
@@ -86,7 +95,7 @@ fn a_call_that_ends_is_let_go_at_once() {
 fn a_new_room_of_the_same_name_replaces_the_old_one() {
     let mut rooms = serving_a();
     let orders = rooms.hear(News::Changed(Source::Route, Room { uid: "u2".into(), ..room(5, route(1, ME), None) }));
-    let new = Service { id: id("a"), uid: "u2".into(), epoch: 1, max_participants: 10 };
+    let new = Service { id: id("a"), uid: "u2".into(), epoch: 1, max_participants: 10, rules: MediaRules::default() };
     assert_eq!(orders, [Order::Release(id("a"), Why::Deleted), Order::Serve(new)]);
 }
 
@@ -248,6 +257,7 @@ impl Server {
                         uid,
                         version: 0,
                         max_participants: 10,
+                        rules: MediaRules::default(),
                         route,
                         previous_route: None,
                         over: false,

@@ -14,6 +14,8 @@ use k8s_openapi::{
 use kube::Resource;
 use serde::Deserialize;
 
+use crate::rooms::MediaRules;
+
 /// A CallRoom, as far as the nodes of its routes care.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct RoomView {
@@ -29,6 +31,7 @@ pub struct RoomView {
 struct RoomSpec {
     max_participants: i32,
     ended: bool,
+    media: MediaRules,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -60,6 +63,8 @@ pub struct Room {
     pub version: u64,
     /// `spec.maxParticipants`.
     pub max_participants: i32,
+    /// `spec.media`.
+    pub rules: MediaRules,
     /// Where media flows.
     pub route: Option<RouteView>,
     /// Where it flowed before.
@@ -78,6 +83,7 @@ impl From<RoomView> for Room {
             uid: metadata.uid.unwrap_or_default(),
             version,
             max_participants: spec.max_participants,
+            rules: spec.media,
             route: status.route,
             previous_route: status.previous_route,
         }
@@ -206,7 +212,7 @@ mod tests {
         let text = r#"{
             "apiVersion": "callplane.io/v1alpha1", "kind": "CallRoom",
             "metadata": {"namespace": "team", "name": "standup", "uid": "u1", "resourceVersion": "17"},
-            "spec": {"maxParticipants": 8, "ended": false, "hologram": {"depth": 3}},
+            "spec": {"maxParticipants": 8, "ended": false, "media": {"lastN": 9, "simulcast": false, "smell": 1}, "hologram": {"depth": 3}},
             "status": {"phase": "Levitating",
                 "route": {"epoch": 2, "mode": "Telepathy", "node": "mn-b", "reason": "Drain", "since": "soon"},
                 "previousRoute": {"epoch": 1, "mode": "SFU", "node": "mn-a", "reason": "Placed", "since": "2026-01-01T00:00:00Z"}}
@@ -214,6 +220,7 @@ mod tests {
         let room = Room::from(serde_json::from_str::<RoomView>(text).unwrap());
         assert_eq!(room.id, CallId::new("team", "standup"));
         assert_eq!((room.version, room.max_participants, room.over), (17, 8, false));
+        assert!(room.rules.single_encoding && room.rules.limits.last_n == Some(9));
         assert_eq!([room.epoch_on("mn-a"), room.epoch_on("mn-b"), room.epoch_on("mn-c")], [Some(1), Some(2), None]);
     }
 

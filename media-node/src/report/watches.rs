@@ -143,10 +143,10 @@ impl Watches {
 
     async fn obey(&self, order: Order, questions: &mut VecDeque<(CallId, Ticket)>) -> Result<(), Refusal> {
         match order {
-            Order::Serve(Service { id, uid, epoch, max_participants }) => {
+            Order::Serve(Service { id, uid, epoch, max_participants, rules }) => {
                 tracing::info!(room = %id, epoch, "serving");
                 let max_participants = usize::try_from(max_participants).unwrap_or_default();
-                self.directory.serve(Assignment { key: key(id), uid, epoch, max_participants }).await
+                self.directory.serve(Assignment { key: key(id), uid, epoch, max_participants, rules }).await
             }
             Order::Release(id, why) => {
                 tracing::info!(room = %id, ?why, "letting go");

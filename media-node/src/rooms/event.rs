@@ -37,12 +37,14 @@ pub enum DataConsumerEnd {
 
 /// Why a subscription gets nothing. There may be several reasons at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum PauseReason {
     /// The publisher paused the track.
     Producer,
     /// The path to the receiver is too narrow for the least of it.
     Bandwidth,
+    /// Others spoke later, and the room limits how many are seen.
+    LastN,
 }
 
 /// A message on the event socket: `{"type": …, "data": …}`.

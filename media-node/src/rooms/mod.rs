@@ -30,6 +30,7 @@ mod event;
 mod key;
 mod participants;
 mod registry;
+mod rules;
 mod sessions;
 mod settings;
 mod streams;
@@ -45,6 +46,7 @@ pub use directory::{Directory, Media, Subscription};
 pub use event::{DataConsumerEnd, Reason, RoomEvent};
 pub use key::{InvalidRoomKey, RoomKey};
 pub use registry::{Assignment, Effect, Registry, RoomLoad, SocketId, Totals, Turn, Worker};
+pub use rules::MediaRules;
 pub use sessions::{IfMatch, NewSession, Patched, Protocol, Selection};
 pub use settings::Settings;
 pub use view::{

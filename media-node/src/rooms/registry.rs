@@ -8,17 +8,14 @@ use std::{
 use rand::{RngExt, rngs::StdRng};
 
 use super::{
-    Reason, Refusal, RoomEvent, RoomKey, Settings,
+    MediaRules, Reason, Refusal, RoomEvent, RoomKey, Settings,
     data::{DataConsumer, DataProducer},
     participants::Participant,
     streams::{Consumer, Producer},
     transports::Transport,
     view::RoomView,
 };
-use crate::{
-    core::command::{Command, RoomId, TransportId},
-    ortc,
-};
+use crate::core::command::{Command, RoomId, TransportId};
 
 /// A room that this node is to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +28,8 @@ pub struct Assignment {
     pub epoch: i64,
     /// Most participants at once.
     pub max_participants: usize,
+    /// What may be published, and who is heard and seen.
+    pub rules: MediaRules,
 }
 
 /// What a room costs now.
@@ -87,6 +86,7 @@ pub(super) struct Room {
     pub(super) uid: String,
     pub(super) epoch: i64,
     pub(super) max_participants: usize,
+    pub(super) rules: MediaRules,
     pub(super) media: RoomId,
     pub(super) worker: Worker,
     pub(super) participants: BTreeMap<String, Participant>,
@@ -212,7 +212,7 @@ impl Registry {
         Ok(RoomView {
             id: key.to_string(),
             epoch: room.epoch,
-            router_rtp_capabilities: ortc::router_capabilities().clone(),
+            router_rtp_capabilities: room.rules.router().into_owned(),
             participants: room.participants.iter().map(|(user, participant)| participant.view(user)).collect(),
             producers: producers.into_iter().map(Producer::view).collect(),
             data_producers: data_producers.into_iter().map(DataProducer::view).collect(),
@@ -236,12 +236,17 @@ impl Turn<'_> {
     /// Serves a room. The same assignment again changes nothing, a later epoch of the same room takes the
     /// participants over, an earlier one is ignored.
     pub fn serve(&mut self, assignment: Assignment) {
-        let Assignment { key, uid, epoch, max_participants } = assignment;
+        let Assignment { key, uid, epoch, max_participants, rules } = assignment;
         if let Some(room) = self.registry.rooms.get_mut(&key) {
             if room.uid == uid {
                 if epoch >= room.epoch {
                     room.epoch = epoch;
                     room.max_participants = max_participants;
+                    if room.rules.limits != rules.limits {
+                        let command = Command::LimitRoom { room: room.media, limits: rules.limits };
+                        self.effects.push(Effect::Media(room.worker, command));
+                    }
+                    room.rules = rules;
                 }
                 return;
             }
@@ -255,6 +260,7 @@ impl Turn<'_> {
                 uid,
                 epoch,
                 max_participants,
+                rules,
                 media,
                 worker: (self.next_worker)(),
                 participants: BTreeMap::new(),

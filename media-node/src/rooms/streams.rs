@@ -86,12 +86,15 @@ impl Turn<'_> {
         }
         check_app_data(&app_data)?;
         let fallback = format!("{:016x}", self.registry.rng.random::<u64>());
-        let (worker, sender) = self.own_transport(access, transport)?;
+        let (_, sender) = self.own_transport(access, transport)?;
         if sender.direction != Direction::Send {
             return Err(Refusal::Conflict("the transport was created to receive"));
         }
-        let router = ortc::router_capabilities();
-        let mut spec = ortc::producer_spec(kind, &parameters, router, paused)?;
+        let rules = &self.registry.room(&access.room)?.rules;
+        rules.check(kind, &parameters)?;
+        let router = rules.router();
+        let mut spec = ortc::producer_spec(kind, &parameters, &router, paused)?;
+        let (worker, sender) = self.own_transport(access, transport)?;
         let named = spec.cname.get_or_insert_with(|| sender.cname.clone().unwrap_or(fallback)).clone();
         let media_transport = sender.media;
         sender.cname.get_or_insert_with(|| named.clone());
@@ -125,7 +128,7 @@ impl Turn<'_> {
             paused,
             mid: spec.mid.clone(),
             ssrcs,
-            consumable: ortc::consumable(kind, &parameters, router),
+            consumable: ortc::consumable(kind, &parameters, &router),
             app_data,
             wanted: None,
         };
@@ -329,12 +332,12 @@ impl Turn<'_> {
         self.effects.push(Effect::Tell(room.sockets_of(&consumer.user), event));
     }
 
-    /// The path to a subscriber became too narrow for a subscription, or carries it again.
-    pub(super) fn bandwidth_paused(&mut self, transport: TransportId, media: ConsumerId, paused: bool) {
+    /// Something other than the publisher holds a subscription back, or does so no more.
+    pub(super) fn held_back(&mut self, transport: TransportId, media: ConsumerId, paused: bool, reason: PauseReason) {
         let Some((key, _)) = self.registry.transports.get(&transport) else { return };
         let Ok(room) = self.registry.room(key) else { return };
         let Some((id, consumer)) = room.consumers.iter().find(|(_, consumer)| consumer.media == media) else { return };
-        let (consumer_id, producer_id, reason) = (id.clone(), consumer.producer.clone(), PauseReason::Bandwidth);
+        let (consumer_id, producer_id) = (id.clone(), consumer.producer.clone());
         let event = match paused {
             true => RoomEvent::ConsumerPaused { consumer_id, producer_id, reason },
             false => RoomEvent::ConsumerResumed { consumer_id, producer_id, reason },

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::json;
 
+use super::event::PauseReason;
 use super::{Reason, RoomEvent, *};
 use crate::{
     core::command::{Command, Event, Fingerprint, TransportId, TransportState},
@@ -59,7 +60,8 @@ impl World {
     }
 
     fn serve(&mut self, uid: &str, epoch: i64) {
-        let assignment = Assignment { key: key(), uid: uid.into(), epoch, max_participants: 3 };
+        let assignment =
+            Assignment { key: key(), uid: uid.into(), epoch, max_participants: 3, rules: MediaRules::default() };
         self.turn(|turn| turn.serve(assignment));
     }
 
@@ -165,7 +167,8 @@ fn a_later_epoch_takes_the_participants_over_and_an_earlier_one_is_ignored() {
 fn a_room_of_the_same_name_and_another_uid_is_another_room() {
     let mut world = World::new();
     let socket = world.socket("ann");
-    let assignment = Assignment { key: key(), uid: "other".into(), epoch: 1, max_participants: 3 };
+    let assignment =
+        Assignment { key: key(), uid: "other".into(), epoch: 1, max_participants: 3, rules: MediaRules::default() };
     world.turn(|turn| turn.serve(assignment));
     assert_eq!(world.told(socket), [RoomEvent::RoomClosed { reason: Reason::Deleted }]);
     assert!(world.is_closed(socket) && world.users().is_empty());
@@ -295,9 +298,11 @@ fn a_track_reaches_those_who_subscribe_and_its_end_too() {
 
     let (consumer_id, producer_id) = (first.id, producer);
     world.turn(|turn| turn.pause_producer(&access("ann"), &producer_id, true)).unwrap();
-    let reason = super::event::PauseReason::Producer;
-    let paused =
-        RoomEvent::ConsumerPaused { consumer_id: consumer_id.clone(), producer_id: producer_id.clone(), reason };
+    let paused = RoomEvent::ConsumerPaused {
+        consumer_id: consumer_id.clone(),
+        producer_id: producer_id.clone(),
+        reason: PauseReason::Producer,
+    };
     assert_eq!(world.told(bob), [paused]);
     world.turn(|turn| turn.pause_producer(&access("ann"), &producer_id, true)).unwrap();
     assert!(world.effects.is_empty(), "paused already");

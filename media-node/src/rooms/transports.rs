@@ -6,12 +6,14 @@ use rand::RngExt;
 
 use super::{
     Access, Direction, Refusal, Turn,
+    event::PauseReason,
     registry::{Effect, Registry},
     sessions::Session,
     settings::MAX_TRANSPORTS,
     view::TransportView,
 };
 use crate::{
+    core::RoomLimits,
     core::command::{Command, DtlsRole, Event, Fingerprint, IceCredentials, TransportId, TransportState},
     ortc::{DtlsFingerprint, DtlsParameters, DtlsRoleName, IceParameters, SctpParameters, client_dtls},
 };
@@ -103,6 +105,7 @@ impl Turn<'_> {
             next_stream: 0,
             session: None,
         };
+        let limits = room.rules.limits;
         room.transports.insert(id.clone(), transport);
         if let Some(participant) = room.participants.get_mut(&access.user)
             && participant.idle_since.is_some()
@@ -112,6 +115,10 @@ impl Turn<'_> {
         self.registry.transports.insert(media, (access.room.clone(), id.clone()));
         let command = Command::CreateTransport { transport: media, room: media_room, ice: ice.clone() };
         self.effects.push(Effect::Media(worker, command));
+        if limits != RoomLimits::default() {
+            // The core forgets a room with its last transport.
+            self.effects.push(Effect::Media(worker, Command::LimitRoom { room: media_room, limits }));
+        }
         for transport in silent {
             self.close_transport(&access.room, &transport);
         }
@@ -183,7 +190,10 @@ impl Turn<'_> {
                 self.layers_wanted(*transport, *producer, *spatial);
             }
             Event::BandwidthPaused { consumer, transport, paused } => {
-                self.bandwidth_paused(*transport, *consumer, *paused);
+                self.held_back(*transport, *consumer, *paused, PauseReason::Bandwidth);
+            }
+            Event::OffStage { consumer, transport, off_stage } => {
+                self.held_back(*transport, *consumer, *off_stage, PauseReason::LastN);
             }
             Event::LayersChanged { consumer, transport, layers } => self.layers_changed(*transport, *consumer, *layers),
             Event::DataConsumerOverflow { transport, data_consumer } => {

@@ -15,7 +15,7 @@ use callplane_media_node::{
     auth::{Claims, Verifier, mint::Signer},
     core::command::{Command, Event, Fingerprint},
     metrics::{Metrics, Sources},
-    rooms::{Assignment, Directory, Media, Role, RoomKey, Settings},
+    rooms::{Assignment, Directory, Media, MediaRules, Role, RoomKey, Settings},
     system,
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -110,7 +110,10 @@ impl Server {
 
     pub async fn assign(&self, epoch: i64) {
         let key = RoomKey::of_call_room(CALL).unwrap();
-        self.directory.serve(Assignment { key, uid: "uid".into(), epoch, max_participants: 3 }).await.unwrap();
+        self.directory
+            .serve(Assignment { key, uid: "uid".into(), epoch, max_participants: 3, rules: MediaRules::default() })
+            .await
+            .unwrap();
     }
 
     pub fn token(&self, user: &str) -> String {

@@ -74,7 +74,10 @@ pub(crate) struct Consumer {
     pub cname: String,
     pub ids: Ids,
     pub has_transport_cc: bool,
+    /// Nothing is sent: the client paused it, or it is off stage.
     pub paused: bool,
+    paused_by_client: bool,
+    off_stage: bool,
     pub nack: bool,
     pub layers: Selector,
     /// How its share of the bandwidth went.
@@ -163,6 +166,8 @@ impl Consumer {
             ids: Ids::new(&spec.header_extensions),
             has_transport_cc: spec.header_extensions.iter().any(|e| e.kind == ExtensionKind::TransportCc),
             paused: spec.paused,
+            paused_by_client: spec.paused,
+            off_stage: false,
             nack: spec.nack,
             layers: Selector::new(encodings),
             share: Share::default(),
@@ -225,6 +230,33 @@ impl Consumer {
     /// The next packet that a decoder can start at begins anew; nothing is sent before.
     pub fn restart(&mut self) {
         self.layers.restart();
+    }
+
+    /// The client pauses or resumes it. Returns whether that changed anything.
+    pub fn pause(&mut self, paused: bool) -> bool {
+        let changes = std::mem::replace(&mut self.paused_by_client, paused) != paused;
+        if changes {
+            self.hold();
+        }
+        changes
+    }
+
+    /// Last-N holds it back, or does so no more. Returns whether that changed anything.
+    pub fn set_off_stage(&mut self, off_stage: bool) -> bool {
+        let changes = std::mem::replace(&mut self.off_stage, off_stage) != off_stage;
+        if changes {
+            self.hold();
+        }
+        changes
+    }
+
+    pub fn is_paused_by_client(&self) -> bool {
+        self.paused_by_client
+    }
+
+    fn hold(&mut self) {
+        self.paused = self.paused_by_client || self.off_stage;
+        self.restart();
     }
 
     /// Added to the RTP timestamps of the current encoding.
