@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use crate::{
     api::{IceServers, Network, Rate},
@@ -144,7 +145,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What is logged, such as `info` or `callplane_media_node=debug`. By default without the DTLS
     /// library's warnings about each browser's newer extensions, and without what the SCTP library says of each
-    /// packet that it does not like.
+    /// packet that it does not like. Without the Kubernetes library's lines about each failed request, unless
+    /// `kube_client` is named.
     #[arg(long, env = "CALLPLANE_LOG", default_value = "info,rtc_dtls=error,rtc_sctp=off")]
     pub log: String,
 }
@@ -174,6 +176,17 @@ impl std::str::FromStr for Announce {
 }
 
 impl Config {
+    /// The log filter that `--log` means. What fails on the way to the API server is told by `report`, once,
+    /// with a count.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn log_filter(&self) -> Result<EnvFilter, ParseError> {
+        let quiet = ",kube_client=off,kube_client::client::tls=warn";
+        let named = self.log.contains("kube_client");
+        EnvFilter::try_new(if named { self.log.clone() } else { format!("{}{quiet}", self.log) })
+    }
+
     /// What is wrong with it, in one line.
     ///
     /// # Errors
@@ -193,7 +206,7 @@ impl Config {
         if let Some(announce) = announced {
             return Err(format!("--announce {}: nobody can reach that address", announce.ip));
         }
-        if self.log.parse::<tracing_subscriber::filter::EnvFilter>().is_err() {
+        if self.log_filter().is_err() {
             return Err(format!("--log {}: is not a log filter", self.log));
         }
         self.ice_servers()?;
@@ -388,5 +401,24 @@ mod tests {
         assert_eq!(config.drain_timeout, Duration::from_secs(90));
         assert_eq!(config.rate_per_subject.per_second, 0.0);
         assert_eq!(config.rate_per_address, Rate { per_second: 5.0, burst: 20.0 });
+    }
+
+    #[test]
+    fn the_kubernetes_library_is_quiet_unless_it_is_named() {
+        use tracing_subscriber::layer::SubscriberExt;
+        let logged = |arguments: &[&str]| {
+            let layer = tracing_subscriber::fmt::layer().with_test_writer();
+            let subscriber = tracing_subscriber::registry().with(config(arguments).log_filter().unwrap()).with(layer);
+            tracing::subscriber::with_default(subscriber, || {
+                [
+                    tracing::enabled!(target: "kube_client::client::builder", tracing::Level::ERROR),
+                    tracing::enabled!(target: "kube_client::client::tls", tracing::Level::WARN),
+                    tracing::enabled!(target: "callplane_media_node::report", tracing::Level::INFO),
+                ]
+            })
+        };
+        assert_eq!(logged(&["--standalone"]), [false, true, true]);
+        assert_eq!(logged(&["--standalone", "--log", "info"]), [false, true, true]);
+        assert_eq!(logged(&["--standalone", "--log", "warn,kube_client=error"]), [true, false, false]);
     }
 }

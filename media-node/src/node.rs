@@ -19,7 +19,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     api::{self, Api, Health, Limits},
@@ -106,7 +105,7 @@ fn serve(config: Config) -> Result<(), Error> {
     config.check().map_err(Error::Configuration)?;
     let verifier = Verifier::new(config.public_keys.clone(), config.token_max_lifetime)
         .map_err(|error| Error::Configuration(format!("--public-keys: {error}")))?;
-    let filter: EnvFilter = config.log.parse().context("--log")?;
+    let filter = config.log_filter().context("--log")?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match config.log_format {
         LogFormat::Json => log.json().init(),

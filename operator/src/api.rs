@@ -11,6 +11,7 @@ use crate::{
     clock::Clock,
     leader::Claim,
     metrics::{Metrics, Write},
+    streak::Streak,
 };
 
 /// Longest time that one write may take. An overloaded API server goes on with a request that nobody waits for any more,
@@ -72,6 +73,11 @@ impl WriteError {
         }
     }
 
+    /// Whether it is likely to be the same for all requests: told by whoever makes requests, and not for each object.
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Timeout { .. } | Self::Failed { .. })
+    }
+
     /// Whether the write certainly did not happen and would not happen if tried again as it is.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Gone { .. } | Self::Refused { .. })
@@ -98,12 +104,45 @@ pub struct Writer {
     claim: Arc<Claim>,
     clock: Clock,
     metrics: Arc<Metrics>,
+    outage: Arc<Streak>,
 }
 
 impl Writer {
     /// Writes in the name of `claim`.
     pub fn new(client: Client, claim: Arc<Claim>, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        Self { client, claim, clock, metrics }
+        Self { client, claim, clock, metrics, outage: Arc::default() }
+    }
+
+    /// Makes the read `request`, which anybody may.
+    ///
+    /// # Errors
+    /// [`WriteError::Failed`], whatever the API server said: nothing is known then.
+    pub async fn read<T>(
+        &self,
+        kind: &'static str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, WriteError> {
+        let result = request.await.map_err(|source| WriteError::Failed { kind, source: Box::new(source) });
+        self.tell(result.as_ref().err());
+        result
+    }
+
+    /// Tells the beginning and the end of an outage.
+    fn tell(&self, error: Option<&WriteError>) {
+        match error {
+            Some(error) if error.is_outage() => {
+                if self.outage.failed() {
+                    tracing::warn!(%error, "requests to the API server fail; calls go on, and what fails is tried again");
+                }
+            }
+            Some(WriteError::NotLeader) => {}
+            // Refused or not, the API server has answered.
+            _ => {
+                if let Some(failed) = self.outage.succeeded() {
+                    tracing::info!(failed, "requests to the API server succeed again");
+                }
+            }
+        }
     }
 
     /// Makes the write `request`, if the claim holds.
@@ -127,6 +166,7 @@ impl Writer {
         };
         let label = Write { kind, verb, result: result.as_ref().map_or_else(WriteError::reason, |_| "ok") };
         self.metrics.writes.get_or_create(&label).inc();
+        self.tell(result.as_ref().err());
         result
     }
 }

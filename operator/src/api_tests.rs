@@ -122,3 +122,50 @@ async fn what_failed_is_decided_anew_and_not_sent_again() {
         assert_eq!(server.requests.load(Ordering::SeqCst), 1);
     }
 }
+
+/// What a subscriber writes, for a test to read.
+#[derive(Clone, Default)]
+struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What twenty reads that fail, and one that does not, leave in the log.
+async fn log_of_an_outage(filter: tracing_subscriber::EnvFilter) -> Vec<String> {
+    let lines = Lines::default();
+    let sink = lines.clone();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(move || sink.clone());
+    let guard = tracing::subscriber::set_default(log.finish());
+    let writer = |config: &Config| {
+        let client = request_client(config).unwrap();
+        Writer::new(client, Arc::default(), Clock::start(), Metrics::new())
+    };
+    let away = Config::new("http://127.0.0.1:9".parse().unwrap());
+    let writer = writer(&away);
+    for _ in 0..20 {
+        assert!(writer.read("MediaNode", nodes(writer.client.clone()).get("a")).await.is_err());
+    }
+    writer.read("MediaNode", async { Ok(()) }).await.unwrap();
+    drop(guard);
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn an_outage_is_logged_once_with_a_count() {
+    let lines = log_of_an_outage(crate::config::log_filter("info").unwrap()).await;
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("requests to the API server fail"), "{lines:#?}");
+    assert!(lines[1].contains("succeed again") && lines[1].contains("failed=20"), "{lines:#?}");
+
+    let asked_for = crate::config::log_filter("info,kube_client=error").unwrap();
+    assert_eq!(log_of_an_outage(asked_for).await.len(), 22, "who wants the library's lines gets them");
+}

@@ -2,12 +2,11 @@
 
 use anyhow::Context as _;
 use kube::Client;
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     apply_crds,
     clock::Clock,
-    config::{Command, Config},
+    config::{Command, Config, log_filter},
     run, self_test,
     token::{self, Invitation},
 };
@@ -18,7 +17,7 @@ use crate::{
 /// When that fails.
 pub async fn main(config: Config) -> anyhow::Result<()> {
     let Some(command) = config.command else {
-        let filter = EnvFilter::try_new(&config.run.log).with_context(|| format!("--log {:?}", config.run.log))?;
+        let filter = log_filter(&config.run.log).with_context(|| format!("--log {:?}", config.run.log))?;
         tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
         return run::run(config.namespace, config.run).await;
     };

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use callplane_crds::CallId;
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 /// The operator of callplane: decides where calls run and how much capacity there is.
 #[derive(Clone, Debug, Parser)]
@@ -46,7 +46,8 @@ pub struct Run {
     #[arg(long, env = "ROOM_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(16..=512))]
     pub room_concurrency: u16,
 
-    /// What is logged, in the syntax of tracing's EnvFilter.
+    /// What is logged, in the syntax of tracing's EnvFilter. Without the Kubernetes library's lines about each failed
+    /// request, unless kube_client is named.
     #[arg(long, env = "RUST_LOG", default_value = "info", value_parser = filter)]
     pub log: String,
 }
@@ -103,8 +104,18 @@ impl Config {
     }
 }
 
+/// The log filter that `text` means. The Kubernetes library's lines about each failed request are left out unless `text`
+/// speaks of them: what fails is told here, once, with a count.
+///
+/// # Errors
+/// When `text` is no filter.
+pub fn log_filter(text: &str) -> Result<EnvFilter, ParseError> {
+    let quiet = ",kube_client=off,kube_client::client::tls=warn";
+    EnvFilter::try_new(if text.contains("kube_client") { text.to_owned() } else { format!("{text}{quiet}") })
+}
+
 fn filter(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+    log_filter(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn namespace(text: &str) -> Result<String, String> {

@@ -51,5 +51,6 @@ pub mod queue;
 pub mod room;
 pub mod run;
 pub mod self_test;
+pub mod streak;
 pub mod token;
 pub mod watch;

@@ -18,7 +18,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::{cluster::Effects, context::Context, metrics::State};
+use crate::{cluster::Effects, context::Context, metrics::State, streak::Streak};
 
 /// A watch is renewed after this many seconds, and given up as dead five seconds later.
 const WATCH_SECONDS: u32 = 60;
@@ -165,9 +165,15 @@ where
     let (synced, receiver) = watch::channel(false);
     let ctx = Arc::clone(ctx);
     tasks.spawn(async move {
-        let mut listed = HashSet::new();
+        let (mut listed, streak) = (HashSet::new(), Streak::default());
         let mut stream = pin!(watcher(api, config).backoff(Backoff::default()));
         while let Some(event) = stream.next().await {
+            // A list that merely begins has not heard from anybody yet.
+            if !matches!(event, Err(_) | Ok(Event::Init))
+                && let Some(interruptions) = streak.succeeded()
+            {
+                tracing::info!(kind = %K::kind(&()), interruptions, "watch goes on");
+            }
             let effects = match event {
                 Ok(Event::Init) => {
                     listed.clear();
@@ -191,7 +197,9 @@ where
                 }
                 Ok(Event::Delete(object)) => (handler.remove)(&ctx, object),
                 Err(error) => {
-                    tracing::warn!(kind = %K::kind(&()), %error, "watch interrupted");
+                    if streak.failed() {
+                        tracing::warn!(kind = %K::kind(&()), %error, "watch interrupted");
+                    }
                     let label = State { state: K::kind(&()).into_owned() };
                     ctx.metrics.watch_errors.get_or_create(&label).inc();
                     continue;

@@ -80,7 +80,7 @@ where
     let start = move || watcher::watcher(api.clone(), config.clone()).boxed();
     let events = start();
     let backoff = DefaultBackoff::default();
-    let watching = Watching { start, events, fields, kind, metrics, contact, backoff, listing: true, failed: false };
+    let watching = Watching { start, events, fields, kind, metrics, contact, backoff, listing: true, failed: 0 };
     stream::unfold(watching, |mut watching| async { Some((watching.next().await?, watching)) })
 }
 
@@ -95,7 +95,8 @@ struct Watching<K, S> {
     contact: watch::Receiver<lease::Contact>,
     backoff: DefaultBackoff,
     listing: bool,
-    failed: bool,
+    /// Errors since the last event.
+    failed: u64,
 }
 
 impl<K, S: Fn() -> Events<K>> Watching<K, S> {
@@ -131,14 +132,16 @@ impl<K, S: Fn() -> Events<K>> Watching<K, S> {
 
     fn succeeded(&mut self) {
         self.metrics.contact(crate::system::timestamp());
-        if std::mem::take(&mut self.failed) {
-            tracing::info!(fields = self.fields, "the watch is on again");
+        let failed = std::mem::take(&mut self.failed);
+        if failed > 0 {
+            tracing::info!(failed, fields = self.fields, "the watch is on again");
         }
         self.backoff.reset();
     }
 
     async fn wait_after(&mut self, error: &str) {
-        if !std::mem::replace(&mut self.failed, true) {
+        self.failed += 1;
+        if self.failed == 1 {
             tracing::warn!(
                 error,
                 fields = self.fields,

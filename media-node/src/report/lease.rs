@@ -112,25 +112,25 @@ impl Renewal {
 
     /// Renews until `stop`, then gives the Lease back (once, if the API server answers).
     pub async fn run(mut self, mut random: StdRng, stop: tokio_util::sync::CancellationToken) {
-        let mut failed = false;
+        let mut failed = 0u64;
         while !stop.is_cancelled() {
             let wait = match self.renew().await {
                 Ok(()) => {
-                    if failed {
-                        tracing::info!("the lease is renewed again");
+                    if failed > 0 {
+                        tracing::info!(failed, "the lease is renewed again");
                     }
                     self.contact.send_modify(|c| {
-                        c.recoveries += u64::from(failed);
+                        c.recoveries += u64::from(failed > 0);
                         c.renewed = true;
                     });
-                    failed = false;
+                    failed = 0;
                     self.pace.every.mul_f64(random.random_range(0.9..1.0))
                 }
                 Err(error) => {
-                    if !failed {
+                    if failed == 0 {
                         tracing::warn!(%error, "the lease could not be renewed; calls go on");
                     }
-                    failed = true;
+                    failed += 1;
                     self.pace.retry.mul_f64(random.random_range(0.5..1.0))
                 }
             };

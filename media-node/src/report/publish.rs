@@ -211,8 +211,9 @@ impl Publisher {
         match written {
             Ok(after) => {
                 self.metrics.contact(self.guard.moment().wall);
-                if std::mem::take(&mut self.failures) > 0 {
-                    tracing::info!("the status is written again");
+                let failed = std::mem::take(&mut self.failures);
+                if failed > 0 {
+                    tracing::info!(failed, "the status is written again");
                 }
                 self.retry_at = None;
                 self.news_written = news;

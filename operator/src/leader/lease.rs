@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Claim, LEASE_DURATION, LEASE_NAME, LOOK_EVERY, Observed, Step, decide};
-use crate::clock::Clock;
+use crate::{clock::Clock, streak::Streak};
 
 /// Longest time for one request about the lease.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -32,12 +32,20 @@ pub struct Election {
     claim: Arc<Claim>,
     clock: Clock,
     observed: Observed,
+    streak: Streak,
 }
 
 impl Election {
     /// A candidate named `me` for the lease in `namespace`.
     pub fn new(client: Client, namespace: &str, me: String, claim: Arc<Claim>, clock: Clock) -> Self {
-        Self { api: Api::namespaced(client, namespace), me, claim, clock, observed: Observed::default() }
+        Self {
+            api: Api::namespaced(client, namespace),
+            me,
+            claim,
+            clock,
+            observed: Observed::default(),
+            streak: Streak::default(),
+        }
     }
 
     /// Runs until `stop`; then gives the lease back, so that another takes over at once.
@@ -68,9 +76,14 @@ impl Election {
         // The holder knows its own lease; only others need to look.
         if self.observed.holder() != Some(self.me.as_str()) {
             match timed(self.api.get_opt(LEASE_NAME)).await {
-                Ok(lease) => self.observed.see(lease, now),
+                Ok(lease) => {
+                    self.observed.see(lease, now);
+                    self.reached();
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot read the leader lease");
+                    if self.streak.failed() {
+                        tracing::warn!(%error, "cannot read the leader lease");
+                    }
                     return LOOK_EVERY;
                 }
             }
@@ -92,6 +105,7 @@ impl Election {
             Ok(lease) => {
                 self.observed.see(Some(lease), sent.mono);
                 self.claim.renewed(sent.mono);
+                self.reached();
                 if takes {
                     tracing::info!(holder = %self.me, "leads");
                 }
@@ -99,6 +113,7 @@ impl Election {
             }
             Err(error) => {
                 if !matches!(&error, LeaseError::Api(e) if matches!(&**e, kube::Error::Api(s) if s.is_conflict() || s.is_already_exists()))
+                    && self.streak.failed()
                 {
                     tracing::warn!(%error, "cannot write the leader lease");
                 }
@@ -106,6 +121,13 @@ impl Election {
                 self.look().await;
                 LOOK_EVERY
             }
+        }
+    }
+
+    /// The API server answered.
+    fn reached(&self) {
+        if let Some(failed) = self.streak.succeeded() {
+            tracing::info!(failed, "the leader lease is read and written again");
         }
     }
 

@@ -48,6 +48,10 @@ pub async fn reconcile(name: String, ctx: Arc<Context>) -> Next {
         Ok(again) => Next::After(again.unwrap_or(RESYNC).min(RESYNC)),
         // A claim can lapse and be renewed between two looks of the election; a real follower's queues are emptied.
         Err(WriteError::NotLeader) => Next::RetrySoon,
+        Err(error) if error.is_outage() => {
+            tracing::debug!(node = name, %error, "node not handled");
+            Next::RetrySoon
+        }
         Err(error) => {
             tracing::warn!(node = name, %error, "node not handled");
             Next::RetrySoon
@@ -92,8 +96,7 @@ async fn act(name: &str, plan: Plan, ctx: &Context) -> Result<Option<Duration>, 
 /// Asks the API server for a MediaNode that the watch does not show. Whatever it fails with, nothing follows.
 async fn confirm_node(name: &str, uid: Option<&str>, ctx: &Context) -> Result<Option<Duration>, WriteError> {
     let nodes: Api<MediaNode> = Api::namespaced(ctx.writer.client.clone(), &ctx.namespace);
-    let found = nodes.get_metadata_opt(name).await;
-    let found = found.map_err(|source| WriteError::Failed { kind: "MediaNode", source: Box::new(source) })?;
+    let found = ctx.writer.read("MediaNode", nodes.get_metadata_opt(name)).await?;
     let now = ctx.clock.now().mono;
     if found.is_some_and(|f| uid.is_none() || f.metadata.uid.as_deref() == uid) {
         tracing::info!(node = name, "the watch does not show a node that is there: its rooms stay");
@@ -109,11 +112,11 @@ async fn confirm_node(name: &str, uid: Option<&str>, ctx: &Context) -> Result<Op
 /// Asks the API server for a pod that the watch does not show.
 async fn confirm_pod(name: &str, ctx: &Context) -> Result<Option<Duration>, WriteError> {
     let pods: Api<Pod> = Api::namespaced(ctx.writer.client.clone(), &ctx.namespace);
-    let found = pods.get_opt(name).await;
+    let found = ctx.writer.read("Pod", pods.get_opt(name)).await;
     // Asked in vain counts as asked: meanwhile the node's lease speaks for it, or does not.
     let now = ctx.clock.now().mono;
     ctx.cluster().asked_about(name, now);
-    let found = found.map_err(|source| WriteError::Failed { kind: "Pod", source: Box::new(source) })?;
+    let found = found?;
     let known = match ctx.cluster().node(name).map(|n| n.pod.clone()) {
         // The watch has shown it meanwhile, and knows better.
         Some(PodSight::Left { uid }) => uid,

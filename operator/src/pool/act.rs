@@ -42,6 +42,10 @@ pub async fn reconcile(name: String, ctx: Arc<Context>) -> Next {
         Ok(again) => Next::After(again.unwrap_or(RESYNC).clamp(Duration::from_millis(50), RESYNC)),
         // A claim can lapse and be renewed between two looks of the election; a real follower's queues are emptied.
         Err(WriteError::NotLeader) => Next::RetrySoon,
+        Err(error) if error.is_outage() => {
+            tracing::debug!(pool = name, %error, "pool not handled");
+            Next::Retry
+        }
         Err(error) => {
             tracing::warn!(pool = name, %error, "pool not handled");
             Next::Retry
@@ -133,10 +137,7 @@ async fn write_status(world: &World, status: MediaPoolStatus, ctx: &Context) -> 
 async fn is_outdated(world: &World, ctx: &Context) -> Result<bool, WriteError> {
     let api: Api<MediaNode> = Api::namespaced(ctx.writer.client.clone(), &ctx.namespace);
     let of_pool = ListParams::default().fields(&format!("spec.pool={}", world.pool.name_any()));
-    let listed = api
-        .list_metadata(&of_pool)
-        .await
-        .map_err(|source| WriteError::Failed { kind: "MediaNode", source: Box::new(source) })?;
+    let listed = ctx.writer.read("MediaNode", api.list_metadata(&of_pool)).await?;
     // A node that no pool made is not in the world, and is no news either.
     let cluster = ctx.cluster();
     let foreign = cluster.nodes().filter(|(_, n)| !n.is_managed()).filter_map(|(_, n)| n.object.as_ref());
@@ -177,8 +178,7 @@ async fn keep_budget(pool: &MediaPool, ctx: &Context) -> Result<(), WriteError> 
     let kind = "PodDisruptionBudget";
     let api: Api<PodDisruptionBudget> = Api::namespaced(ctx.writer.client.clone(), &ctx.namespace);
     let wanted = objects::budget(pool);
-    let live = api.get_opt(&wanted.name_any()).await;
-    match live.map_err(|source| WriteError::Failed { kind, source: Box::new(source) })? {
+    match ctx.writer.read(kind, api.get_opt(&wanted.name_any())).await? {
         None => {
             ctx.writer.write(kind, "create", api.create(&post(), &wanted)).await?;
         }
@@ -230,10 +230,7 @@ async fn remove(node: &str, world: &World, ctx: &Context) -> Result<bool, WriteE
     let rooms: Api<CallRoom> = ctx.all_rooms(ctx.writer.client.clone());
     for field in ["status.route.node", "status.previousRoute.node"] {
         let routed = ListParams::default().fields(&format!("{field}={node}")).limit(1);
-        let listed = rooms
-            .list_metadata(&routed)
-            .await
-            .map_err(|source| WriteError::Failed { kind: "CallRoom", source: Box::new(source) })?;
+        let listed = ctx.writer.read("CallRoom", rooms.list_metadata(&routed)).await?;
         if !listed.items.is_empty() {
             tracing::info!(node, "still carries a room: kept");
             return Ok(false);

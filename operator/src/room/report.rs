@@ -10,10 +10,8 @@ use crate::{api::WriteError, clock::Now, cluster::RoomKey, context::Context};
 pub fn report(key: &RoomKey, room: &CallRoom, plan: &Plan, error: Option<&WriteError>, now: Now, ctx: &Context) {
     if let Some(error) = error {
         match error {
-            WriteError::NotLeader | WriteError::Conflict { .. } | WriteError::Gone { .. } => {
-                tracing::debug!(room = %key, %error, "room not written");
-            }
-            _ => tracing::warn!(room = %key, %error, "room not written"),
+            WriteError::Refused { .. } => tracing::warn!(room = %key, %error, "room not written"),
+            _ => tracing::debug!(room = %key, %error, "room not written"),
         }
         if let WriteError::Refused { .. } = error {
             ctx.events.tell(room, EventType::Warning, "StatusRefused", "UpdateStatus", error.to_string());
