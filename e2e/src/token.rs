@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use callplane_crds::{
-    CallId,
+    CallRoom,
     names::{JOIN_KEYS_SECRET, TOKEN_AUDIENCE, TOKEN_ISSUER},
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -20,6 +20,7 @@ struct Claims<'a> {
     aud: &'a str,
     sub: &'a str,
     room_id: String,
+    room_uid: &'a str,
     epoch: i64,
     role: &'a str,
     grants: &'a [&'a str],
@@ -52,13 +53,14 @@ impl Tokens {
     ///
     /// # Errors
     /// When signing fails.
-    pub fn mint(&self, room: &CallId, epoch: i64, user: &str) -> Result<String> {
+    pub fn mint(&self, room: &CallRoom, epoch: i64, user: &str) -> Result<String> {
         let iat = clock::wall().as_second();
         let claims = Claims {
             iss: TOKEN_ISSUER,
             aud: TOKEN_AUDIENCE,
             sub: user,
-            room_id: room.to_string(),
+            room_id: room.call_id().to_string(),
+            room_uid: room.metadata.uid.as_deref().context("a stored CallRoom has a UID")?,
             epoch,
             role: "participant",
             grants: &["publish", "subscribe"],

@@ -54,6 +54,9 @@ pub struct TokenArgs {
     /// Name to show.
     #[arg(long)]
     pub name: Option<String>,
+    /// UID of the CallRoom; standalone rooms have none.
+    #[arg(long)]
+    pub room_uid: Option<String>,
     /// Route epoch.
     #[arg(long, default_value_t = 1)]
     pub epoch: i64,

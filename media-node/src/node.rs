@@ -90,6 +90,7 @@ fn token(arguments: &TokenArgs) -> anyhow::Result<String> {
     let claims = Claims {
         sub: arguments.user.clone(),
         room_id: arguments.room.clone(),
+        room_uid: arguments.room_uid.clone(),
         epoch: arguments.epoch,
         role: arguments.role,
         grants: None,

@@ -267,9 +267,9 @@ async fn a_standalone_node_makes_rooms_of_any_name() {
 }
 
 #[tokio::test]
-async fn a_newer_token_waits_for_its_epoch_and_then_ends_the_older_claim() {
+async fn a_newer_token_waits_for_its_epoch_and_then_keeps_newcomers_out() {
     let server = Server::with_room().await;
-    server.transport("ann", "send").await;
+    let send = server.transport("ann", "send").await;
     let with_epoch = |user: &str, epoch| {
         let token = server.signer.token(&callplane_media_node::auth::Claims { epoch, ..claims(user) }).unwrap();
         server
@@ -290,8 +290,13 @@ async fn a_newer_token_waits_for_its_epoch_and_then_ends_the_older_claim() {
 
     let problem = refused(answer(with_epoch("cat", 9)).await, StatusCode::CONFLICT, "epoch-superseded");
     assert_eq!((&problem["tokenEpoch"], &problem["servedEpoch"]), (&json!(9), &json!(4)));
-    assert_eq!(directory.totals().rooms, 0, "a signed token proves that the room is elsewhere");
-    refused(answer(with_epoch("cat", 9)).await, StatusCode::NOT_FOUND, "room-not-found");
+    assert_eq!((directory.totals().rooms, directory.totals().participants), (1, 2), "it ends nobody's call");
+    refused(answer(with_epoch("cat", 4)).await, StatusCode::CONFLICT, "epoch-superseded");
+    refused(answer(with_epoch("ann", 4)).await, StatusCode::CONFLICT, "epoch-superseded");
+    let goes_on = server.post("ann", &format!("/transports/{send}/restart-ice"), json!({})).await;
+    assert_eq!(goes_on.0, StatusCode::OK, "who is in the room keeps what it has");
+    server.assign(9).await;
+    assert_eq!(answer(with_epoch("cat", 9)).await.0, StatusCode::CREATED, "the node serves that epoch after all");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use callplane_media_node::{
     rooms::{Assignment, MediaRules, Role, RoomKey},
     system,
 };
-use common::{CALL, Server, claims};
+use common::{CALL, Options, Server, answer, claims};
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -110,8 +110,39 @@ async fn a_token_for_another_room_is_refused() {
     let key = RoomKey::of_call_room("default.other").unwrap();
     let other = Assignment { key, uid: "other".into(), epoch: 3, max_participants: 3, rules: MediaRules::default() };
     server.directory.serve(other).await.unwrap();
-    let token = sign(&server, Claims { room_id: "default.other".into(), ..admin() });
+    let token = sign(&server, Claims { room_id: "default.other".into(), room_uid: Some("other".into()), ..admin() });
     let served = server.request(Method::GET, "/api/rooms/default.other").bearer_auth(&token).send().await.unwrap();
     assert_eq!(served.status(), StatusCode::OK, "in its own room the token counts");
     refused_everywhere(&server, &token, StatusCode::FORBIDDEN, "wrong-room").await;
+}
+
+#[tokio::test]
+async fn a_token_of_another_room_of_the_same_name_is_refused_and_releases_nothing() {
+    let server = server().await;
+    let earlier = |epoch| Claims { room_uid: Some("of-an-earlier-room".into()), epoch, ..admin() };
+    for epoch in [3, 9] {
+        let token = sign(&server, earlier(epoch));
+        let request = server.request(Method::GET, &format!("/api/rooms/{CALL}")).bearer_auth(&token);
+        let (status, problem) = answer(request).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("room-replaced")), "{problem}");
+    }
+    assert_eq!(
+        server.get("ann").await.0,
+        StatusCode::OK,
+        "the room goes on, however late the earlier one's epochs were"
+    );
+    let nameless = sign(&server, Claims { room_uid: None, ..admin() });
+    refused_everywhere(&server, &nameless, StatusCode::UNAUTHORIZED, "token-invalid").await;
+}
+
+#[tokio::test]
+async fn a_standalone_node_needs_no_uid() {
+    let server = Server::start(Options { standalone: true, ..Options::default() }).await;
+    for room_uid in [None, Some("whatever".to_owned())] {
+        let token = sign(&server, Claims { room_uid, ..admin() });
+        let create = server.request(Method::POST, &format!("/api/rooms/{CALL}/create")).bearer_auth(&token);
+        assert_eq!(answer(create.json(&json!({}))).await.0, StatusCode::CREATED);
+        let look = server.request(Method::GET, &format!("/api/rooms/{CALL}")).bearer_auth(&token);
+        assert_eq!(answer(look).await.0, StatusCode::OK);
+    }
 }

@@ -61,6 +61,7 @@ struct Claims<'a> {
     aud: &'static str,
     sub: &'a str,
     room_id: String,
+    room_uid: &'a str,
     epoch: i64,
     role: &'a str,
     grants: [&'static str; 2],
@@ -85,21 +86,29 @@ pub async fn invite(
     let rooms: Api<CallRoom> = Api::namespaced(client, &id.namespace);
     let room =
         rooms.get(&id.name).await.map_err(|source| TokenError::Room { room: id.clone(), source: Box::new(source) })?;
+    let uid = room.metadata.uid.unwrap_or_default();
     let route = room.status.and_then(|s| s.route).ok_or_else(|| TokenError::NoRoute(id.clone()))?;
-    sign(&key, invitation, route.epoch, now)
+    sign(&key, invitation, &uid, route.epoch, now)
 }
 
-/// Signs a token for `epoch`.
+/// Signs a token for `epoch` of the CallRoom with this UID.
 ///
 /// # Errors
 /// When the key cannot sign.
-pub fn sign(key: &JoinKey, invitation: &Invitation, epoch: i64, now: Timestamp) -> Result<String, TokenError> {
+pub fn sign(
+    key: &JoinKey,
+    invitation: &Invitation,
+    uid: &str,
+    epoch: i64,
+    now: Timestamp,
+) -> Result<String, TokenError> {
     let iat = now.as_second();
     let claims = Claims {
         iss: TOKEN_ISSUER,
         aud: TOKEN_AUDIENCE,
         sub: &invitation.user,
         room_id: invitation.room.to_string(),
+        room_uid: uid,
         epoch,
         role: &invitation.role,
         grants: ["publish", "subscribe"],
@@ -129,7 +138,7 @@ mod tests {
             ttl: Duration::from_secs(86_400),
         };
         let now = Timestamp::from_second(4_000_000_000).unwrap();
-        let token = sign(&key, &invitation, 3, now).unwrap();
+        let token = sign(&key, &invitation, "u1", 3, now).unwrap();
         let header = jsonwebtoken::decode_header(&token).unwrap();
         let set: JwkSet = serde_json::from_str(&key.jwks()).unwrap();
         let jwk = set.find(&header.kid.unwrap()).unwrap();
@@ -139,8 +148,8 @@ mod tests {
         let claims =
             jsonwebtoken::decode::<Value>(&token, &DecodingKey::from_jwk(jwk).unwrap(), &validation).unwrap().claims;
         assert_eq!(
-            (&claims["roomId"], &claims["epoch"], &claims["sub"]),
-            (&"team.standup".into(), &3.into(), &"ann".into())
+            (&claims["roomId"], &claims["roomUid"], &claims["epoch"], &claims["sub"]),
+            (&"team.standup".into(), &"u1".into(), &3.into(), &"ann".into())
         );
         assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 600);
     }

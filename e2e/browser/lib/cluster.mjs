@@ -86,7 +86,7 @@ export class Cluster {
   /** @param {string} callId @returns {Promise<Serving>} */
   async serving(callId) {
     const room = await this.#room(callId);
-    return this.#resolve(callId, currentRoute(room));
+    return { ...(await this.#resolve(callId, currentRoute(room))), roomUid: room?.metadata?.uid };
   }
 
   /** @param {string} callId @param {number} epoch @returns {Promise<Serving>} */

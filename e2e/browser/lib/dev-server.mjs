@@ -85,8 +85,8 @@ export async function startServer({ directory, dist, host = '127.0.0.1', port = 
     const user = query.get('user') ?? '';
     if (!parseCallId(callId)) throw new Problem(400, 'invalid-room', `a room is <namespace>.<name> of a CallRoom, not "${callId}"`);
     if (!USER.test(user)) throw new Problem(400, 'invalid-user', 'a user is 1 to 63 letters, digits and ._@-, beginning with a letter or digit');
-    const [{ epoch }, signer] = await Promise.all([directory.serving(callId), directory.signingKey()]);
-    const { token, expiresAt } = mintToken(signer, { callId, user, epoch }, Date.now());
+    const [{ epoch, roomUid }, signer] = await Promise.all([directory.serving(callId), directory.signingKey()]);
+    const { token, expiresAt } = mintToken(signer, { callId, roomUid, user, epoch }, Date.now());
     answer.writeHead(200, { ...SECURITY_HEADERS, 'content-type': 'application/json', 'cache-control': 'no-store' });
     answer.end(JSON.stringify({ token, epoch, expiresAt }));
   }

@@ -4,7 +4,8 @@ import { Problem } from './problem.mjs';
 
 /**
  * @typedef {{epoch: number, mode: string, node: string}} Route
- * @typedef {{epoch: number, api: string}} Serving  A media node's API, and the epoch that it serves there.
+ * @typedef {{epoch: number, api: string, roomUid?: string}} Serving  A media node's API, and the epoch that it serves there;
+ *   the UID of the CallRoom where a token is to be made for it.
  */
 
 /**

@@ -10,7 +10,7 @@ export const MAX_TTL_SECONDS = 600;
 /**
  * @typedef {{key: import('node:crypto').KeyObject, kid?: string}} SigningKey  Without `kid`, a media node tries each key that it has.
  * @typedef {{
- *   callId: string, user: string, epoch: number, role?: string, grants?: string[], name?: string,
+ *   callId: string, roomUid?: string, user: string, epoch: number, role?: string, grants?: string[], name?: string,
  *   ttlSeconds?: number,
  * }} Admission  Who is let into which call.
  */
@@ -35,11 +35,11 @@ export function signingKey(pem, kid) {
  * @returns {{token: string, expiresAt: number}} `expiresAt` in seconds since 1970, as in `exp`
  */
 export function mintToken({ key, kid }, admission, now) {
-  const { callId, user, epoch, role = 'participant', grants = ['publish', 'subscribe'], name } = admission;
+  const { callId, roomUid, user, epoch, role = 'participant', grants = ['publish', 'subscribe'], name } = admission;
   const iat = Math.floor(now / 1000);
   const exp = iat + Math.min(admission.ttlSeconds ?? MAX_TTL_SECONDS, MAX_TTL_SECONDS);
   const claims = {
-    iss: 'callplane', aud: 'callplane-media', sub: user, name, roomId: callId, epoch, role, grants, iat, exp,
+    iss: 'callplane', aud: 'callplane-media', sub: user, name, roomId: callId, roomUid, epoch, role, grants, iat, exp,
   };
   const signed = `${base64(JSON.stringify({ alg: 'ES256', typ: 'JWT', kid }))}.${base64(JSON.stringify(claims))}`;
   const signature = sign('sha256', Buffer.from(signed), { key, dsaEncoding: 'ieee-p1363' });

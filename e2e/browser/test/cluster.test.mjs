@@ -22,7 +22,7 @@ let server;
 let cluster;
 
 const route = (/** @type {number} */ epoch, /** @type {string} */ node) => ({ epoch, mode: 'SFU', node });
-const put = (/** @type {any} */ status) => objects.set(`${GROUP}/default/callrooms/demo`, { metadata: { namespace: 'default', name: 'demo' }, status });
+const put = (/** @type {any} */ status) => objects.set(`${GROUP}/default/callrooms/demo`, { metadata: { namespace: 'default', name: 'demo', uid: 'u1' }, status });
 
 beforeEach(async () => {
   isAway = false;
@@ -51,7 +51,7 @@ afterEach(async () => {
 const apiOfEpoch = async (/** @type {number} */ epoch) => (await cluster.servingEpoch('default.demo', epoch)).api;
 
 test('a join leads to the node of the route, and what follows it asks nobody again', async () => {
-  assert.deepEqual(await cluster.serving('default.demo'), { epoch: 1, node: 'a', api: 'http://a' });
+  assert.deepEqual(await cluster.serving('default.demo'), { epoch: 1, node: 'a', api: 'http://a', roomUid: 'u1' });
   const before = asked;
   assert.equal(await apiOfEpoch(1), 'http://a');
   assert.equal(asked, before);

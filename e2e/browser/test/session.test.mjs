@@ -233,7 +233,7 @@ test('a node that has forgotten the participant ends the session', async () => {
 test('whatever ends a session is told once', async () => {
   await session.open(tracks());
   socket().say('route-changed', { reason: 'moved', epoch: 1 });
-  socket().say('room-closed', { reason: 'superseded' });
+  socket().say('room-closed', { reason: 'deleted' });
   assert.deepEqual(of('over').map(([{ kind }]) => kind), ['route-changed']);
 });
 

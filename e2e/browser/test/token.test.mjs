@@ -7,16 +7,16 @@ import { MAX_TTL_SECONDS, mintToken, peekClaims, signingKey } from '../lib/token
 const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const pem = privateKey.export({ type: 'pkcs8', format: 'pem' });
 const NOW = Date.UTC(2026, 0, 1);
-const mint = (/** @type {object} */ more = {}) => mintToken(signingKey(pem, 'k1'), { callId: 'default.demo', user: 'alice', epoch: 3, ...more }, NOW);
+const mint = (/** @type {object} */ more = {}) => mintToken(signingKey(pem, 'k1'), { callId: 'default.demo', roomUid: 'u1', user: 'alice', epoch: 3, ...more }, NOW);
 const decode = (/** @type {string | undefined} */ part) => JSON.parse(Buffer.from(part ?? '', 'base64url').toString());
 
 test('a join token says who may join which epoch of which call, and for how long', () => {
   const { token, expiresAt } = mint();
   const [header, claims] = token.split('.').slice(0, 2).map(decode);
   assert.deepEqual(header, { alg: 'ES256', typ: 'JWT', kid: 'k1' });
-  const { iss, aud, sub, roomId, epoch, iat, exp } = claims;
-  assert.deepEqual({ iss, aud, sub, roomId, epoch, iat, exp }, {
-    iss: 'callplane', aud: 'callplane-media', sub: 'alice', roomId: 'default.demo', epoch: 3,
+  const { iss, aud, sub, roomId, roomUid, epoch, iat, exp } = claims;
+  assert.deepEqual({ iss, aud, sub, roomId, roomUid, epoch, iat, exp }, {
+    iss: 'callplane', aud: 'callplane-media', sub: 'alice', roomId: 'default.demo', roomUid: 'u1', epoch: 3,
     iat: NOW / 1000, exp: NOW / 1000 + MAX_TTL_SECONDS,
   });
   assert.equal(expiresAt, claims.exp);

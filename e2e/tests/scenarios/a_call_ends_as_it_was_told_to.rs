@@ -39,10 +39,10 @@ async fn an_ended_call_tells_its_participants_and_is_deleted_later(scene: &Scene
     let ttl_seconds_after_ended = Some(4);
     let lifetime = Lifetime { ttl_seconds_after_ended, ..Default::default() };
     scene.create("standup", CallRoomSpec { lifetime, ..scene::room_on(pool, 4) }).await?;
-    let (_, route) = scene.ready("standup", scene::ROOM_READY).await?;
+    let (room, route) = scene.ready("standup", scene::ROOM_READY).await?;
     let node = scene.cluster.nodes().get(&route.node).await?;
     let call = scene.call_id("standup");
-    let token = scene.tokens.mint(&call, route.epoch, "alice")?;
+    let token = scene.tokens.mint(&room, route.epoch, "alice")?;
     let api = MediaApi::of(&node)?;
     let mut events = api.events(&call, &token).await?;
     events.until("room", BUDGET).await.context("the room as it is comes first")?;
@@ -56,7 +56,7 @@ async fn an_ended_call_tells_its_participants_and_is_deleted_later(scene: &Scene
         node?.status.as_ref()?.rooms.iter().all(|r| r.name != "standup").then_some(())
     })
     .await?;
-    let answer = api.join(&call, &scene.tokens.mint(&call, route.epoch, "bob")?).await?;
+    let answer = api.join(&call, &scene.tokens.mint(&room, route.epoch, "bob")?).await?;
     ensure!(answer.is_err(), "somebody could join a call that had ended");
     wait::until_gone(&scene.rooms(), "standup", BUDGET).await.context("ttlSecondsAfterEnded")
 }
@@ -67,10 +67,10 @@ async fn an_empty_call_ends_by_itself(scene: &Scene, pool: &str) -> Result<()> {
     scene.create("empty", spec.clone()).await?;
     scene.create("visited", spec).await?;
     scene.ready("empty", scene::ROOM_READY).await?;
-    let (_, route) = scene.ready("visited", scene::ROOM_READY).await?;
+    let (room, route) = scene.ready("visited", scene::ROOM_READY).await?;
     let node = scene.cluster.nodes().get(&route.node).await?;
     let call = scene.call_id("visited");
-    let token = scene.tokens.mint(&call, route.epoch, "alice")?;
+    let token = scene.tokens.mint(&room, route.epoch, "alice")?;
     let api = MediaApi::of(&node)?;
     let mut visitor = api.events(&call, &token).await?;
     visitor.until("room", BUDGET).await?;

@@ -23,7 +23,8 @@ fn a_hung_node_loses_its_rooms_and_refuses_their_old_epoch() {
             MediaApi::of(node.with_context(|| format!("{name} is no node of the pool"))?)
         };
         let (call, zombie) = (scene.call_id("standup"), api(&first.node)?);
-        let old_token = scene.tokens.mint(&call, 1, "alice")?;
+        let room = scene.rooms().get("standup").await?;
+        let old_token = scene.tokens.mint(&room, 1, "alice")?;
         zombie.join(&call, &old_token).await?.map_err(|p| anyhow::anyhow!("the first join was refused: {p:?}"))?;
 
         let began = clock::now();
@@ -32,14 +33,14 @@ fn a_hung_node_loses_its_rooms_and_refuses_their_old_epoch() {
         let route = moved.route.context("an epoch belongs to a route")?;
         println!("  hung; epoch 2 on {} after {:?} ({})", route.node, moved.at - began, route.reason);
         ensure!(route.node != first.node, "epoch 2 is on the node that hangs");
-        let token = scene.tokens.mint(&call, 2, "alice")?;
+        let token = scene.tokens.mint(&room, 2, "alice")?;
         let joined = api(&route.node)?.join(&call, &token).await?;
         joined.map_err(|p| anyhow::anyhow!("the new node refused: {p:?}"))?;
 
         // Asked while it hangs, the zombie answers as the first thing that it does when it wakes up.
         let early = tokio::spawn({
             let (zombie, call) = (zombie.clone(), call.clone());
-            let token = scene.tokens.mint(&call, 1, "bob")?;
+            let token = scene.tokens.mint(&room, 1, "bob")?;
             async move { zombie.join(&call, &token).await }
         });
         // The request is in the socket's buffer before the node is woken.
@@ -47,7 +48,7 @@ fn a_hung_node_loses_its_rooms_and_refuses_their_old_epoch() {
         hung.go_on().await?;
         judge(early.await?)?;
         for attempt in 0..20 {
-            let token = scene.tokens.mint(&call, 1, &format!("user-{attempt}"))?;
+            let token = scene.tokens.mint(&room, 1, &format!("user-{attempt}"))?;
             judge(zombie.join(&call, &token).await)?;
         }
 

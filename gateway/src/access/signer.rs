@@ -194,7 +194,7 @@ mod tests {
             role: "host".into(),
             ttl: Duration::from_secs(600),
         };
-        token::sign(&signer.key().unwrap(), &invitation, 3, now.wall).unwrap()
+        token::sign(&signer.key().unwrap(), &invitation, "", 3, now.wall).unwrap()
     }
 
     #[test]

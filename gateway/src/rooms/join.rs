@@ -234,7 +234,8 @@ pub(super) fn welcome(gateway: &Gateway, room: &CallRoom, person: &Person) -> Re
         role: person.role.as_str().to_owned(),
         ttl: gateway.token_ttl,
     };
-    let token = token::sign(&*gateway.signer.key()?, &invitation, route.epoch, now).map_err(|error| {
+    let uid = room.metadata.uid.as_deref().unwrap_or_default();
+    let token = token::sign(&*gateway.signer.key()?, &invitation, uid, route.epoch, now).map_err(|error| {
         tracing::error!(%error, "signing failed");
         Problem::new(Code::NoSigningKey, "the key does not sign")
     })?;

@@ -75,7 +75,9 @@ pub async fn leave(
         Caller::Backend(_) => {
             let (name, role, ttl) = (None, "admin".to_owned(), gateway.token_ttl);
             let invitation = Invitation { room: id.clone(), user: SELF.to_owned(), name, role, ttl };
-            let signed = token::sign(&*gateway.signer.key()?, &invitation, route.epoch, gateway.clock.now().wall);
+            let uid = room.metadata.uid.as_deref().unwrap_or_default();
+            let now = gateway.clock.now().wall;
+            let signed = token::sign(&*gateway.signer.key()?, &invitation, uid, route.epoch, now);
             signed.map_err(|_| Problem::new(Code::NoSigningKey, "the key does not sign"))?
         }
     };

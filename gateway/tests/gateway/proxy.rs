@@ -24,7 +24,7 @@ fn token(world: &World, epoch: i64) -> String {
         role: "participant".into(),
         ttl: Duration::from_secs(600),
     };
-    sign(&world.gateway.signer.key().unwrap(), &invitation, epoch, world.gateway.clock.now().wall).unwrap()
+    sign(&world.gateway.signer.key().unwrap(), &invitation, "", epoch, world.gateway.clock.now().wall).unwrap()
 }
 
 #[tokio::test]

@@ -122,6 +122,7 @@ impl From<Refusal> for Problem {
         let problem = |status, code| Self::new(status, code, detail.clone());
         match &refusal {
             Refusal::RoomNotFound => problem(StatusCode::NOT_FOUND, "room-not-found"),
+            Refusal::RoomReplaced => problem(StatusCode::CONFLICT, "room-replaced"),
             Refusal::EpochStale { token, served } => {
                 problem(StatusCode::CONFLICT, "epoch-stale").epochs(*token, *served)
             }

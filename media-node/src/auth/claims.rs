@@ -14,9 +14,10 @@ pub const AUDIENCE: &str = "callplane-media";
 /// Clock skew that is forgiven, in seconds.
 const LEEWAY: i64 = 5;
 
-/// Longest user id and name.
+/// Longest user id, name and UID.
 const MAX_USER: usize = 128;
 const MAX_NAME: usize = 256;
+const MAX_UID: usize = 128;
 
 /// The claims of a join token, beside `iss` and `aud`. Times are in seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,10 @@ pub struct Claims {
     pub sub: String,
     /// Call id.
     pub room_id: String,
+    /// UID of the `CallRoom`. Epochs count from 1 in each room, so without it a token of an earlier room of the same
+    /// name would be good, or worse, ahead. Needed on Kubernetes; standalone rooms have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room_uid: Option<String>,
     /// Route epoch.
     pub epoch: i64,
     /// Part in the call.
@@ -60,10 +65,10 @@ impl Claims {
         Ok(())
     }
 
-    /// What the token gives access to. Standalone rooms have no namespace.
+    /// What the token gives access to. Standalone rooms have no namespace and no UID.
     ///
     /// # Errors
-    /// [`AuthError::Claim`] for a room or user that cannot be.
+    /// [`AuthError::Claim`] for a room or user that cannot be, or without the UID that a `CallRoom` has.
     pub fn access(self, standalone: bool) -> Result<Access, AuthError> {
         let room = match standalone {
             true => RoomKey::of_standalone(&self.room_id),
@@ -78,9 +83,15 @@ impl Claims {
         if self.name.as_deref().is_some_and(|name| !text(name, MAX_NAME)) {
             return Err(AuthError::Claim("name"));
         }
+        let room_uid = match (standalone, self.room_uid) {
+            (true, _) => None,
+            (false, Some(uid)) if text(&uid, MAX_UID) => Some(uid),
+            (false, _) => return Err(AuthError::Claim("roomUid")),
+        };
         let granted = |what: &str| self.grants.as_ref().is_none_or(|grants| grants.iter().any(|grant| grant == what));
         Ok(Access {
             room: room.map_err(|_| AuthError::Claim("roomId"))?,
+            room_uid,
             epoch: self.epoch,
             role: self.role,
             grants: Grants { publish: granted("publish"), subscribe: granted("subscribe") },

@@ -14,7 +14,7 @@ const NOW: i64 = 1_800_000_000;
 
 fn claims() -> Value {
     json!({
-        "iss": "callplane", "aud": "callplane-media", "sub": "ann", "roomId": "default.demo", "epoch": 3,
+        "iss": "callplane", "aud": "callplane-media", "sub": "ann", "roomId": "default.demo", "roomUid": "u1", "epoch": 3,
         "role": "participant", "exp": NOW + 60, "iat": NOW,
     })
 }
@@ -67,6 +67,7 @@ async fn a_token_says_who_may_do_what() {
     assert_eq!((access.room.namespace.as_str(), access.room.name.as_str()), ("default", "demo"));
     assert_eq!((access.user.as_str(), access.epoch, access.role), ("ann", 3, Role::Participant));
     assert_eq!(access.grants, Grants { publish: true, subscribe: true });
+    assert_eq!(access.room_uid.as_deref(), Some("u1"));
 
     let mut listener = claims.clone();
     listener["grants"] = json!(["subscribe"]);
@@ -103,9 +104,15 @@ async fn claims_that_do_not_count_are_refused() {
         let result = verifier.verify(&sign(&pem, &claims), NOW).await;
         assert_eq!(result.unwrap_err(), expected, "{claims}");
     }
-    for (claim, value) in
-        [("sub", json!("")), ("sub", json!("a\nb")), ("roomId", json!("demo")), ("name", json!("x".repeat(300)))]
-    {
+    for (claim, value) in [
+        ("sub", json!("")),
+        ("sub", json!("a\nb")),
+        ("roomId", json!("demo")),
+        ("name", json!("x".repeat(300))),
+        ("roomUid", json!("")),
+        ("roomUid", json!("x".repeat(129))),
+        ("roomUid", Value::Null),
+    ] {
         let mut claims = claims();
         claims[claim] = value;
         let verified = verifier.verify(&sign(&pem, &claims), NOW).await.unwrap();

@@ -111,6 +111,7 @@ fn access(room: &str) -> Access {
     let grants = Grants { publish: true, subscribe: true };
     Access {
         room: RoomKey::new("team", room),
+        room_uid: None,
         epoch: 1,
         user: "ann".into(),
         name: None,

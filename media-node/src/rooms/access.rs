@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RoomKey, registry::Registry};
+use super::{RoomKey, Turn, registry::Registry};
 use crate::ortc;
 
 /// Part of a user in a call.
@@ -40,6 +40,8 @@ pub struct Grants {
 pub struct Access {
     /// The room that it is for.
     pub room: RoomKey,
+    /// The UID that the room has to have. Standalone rooms are known by their name alone.
+    pub room_uid: Option<String>,
     /// The route epoch that it is for.
     pub epoch: i64,
     /// The user, unique in the room.
@@ -82,6 +84,9 @@ pub enum Refusal {
     /// This node does not serve such a room.
     #[error("this node does not serve the room")]
     RoomNotFound,
+    /// The token is for an earlier room of that name, or for a later one that this node has not heard of.
+    #[error("the token is for another room of the same name: its UID is not that of the room served here")]
+    RoomReplaced,
     /// The token is of an epoch before the one served: its holder must ask for the current route.
     #[error("the token is for epoch {token}, the room is at epoch {served}")]
     EpochStale {
@@ -90,12 +95,14 @@ pub enum Refusal {
         /// Epoch that this node serves.
         served: i64,
     },
-    /// The token proves a later epoch than the one served: this node's claim has ended.
-    #[error("the token is for epoch {token}, this node served epoch {served} and lets go of it")]
+    /// A token, this one or an earlier one, proves a later epoch than the one served: newcomers belong elsewhere.
+    #[error(
+        "this node serves epoch {served}, and the room is known to be at a later one: the token is for epoch {token}"
+    )]
     EpochSuperseded {
         /// Epoch of the token.
         token: i64,
-        /// Epoch that this node served.
+        /// Epoch that this node serves.
         served: i64,
     },
     /// The node was paused and has not re-read which rooms it still serves.
@@ -152,6 +159,13 @@ impl Registry {
                 false => Admission::Wait(Refusal::RoomNotFound),
             };
         };
+        // Before its epoch is looked at: epochs of different rooms have nothing to do with each other.
+        if access.room_uid.as_ref().is_some_and(|uid| *uid != room.uid) {
+            return match fenced {
+                true => Admission::Refused(Refusal::Resyncing),
+                false => Admission::Wait(Refusal::RoomReplaced),
+            };
+        }
         let (token, served) = (access.epoch, room.epoch);
         if token > served {
             return Admission::Wait(Refusal::EpochSuperseded { token, served });
@@ -164,9 +178,34 @@ impl Registry {
             return Admission::Refused(Refusal::EpochStale { token, served });
         }
         match intent {
+            Intent::Join | Intent::Look if room.proven > served => {
+                Admission::Refused(Refusal::EpochSuperseded { token, served })
+            }
             Intent::Join | Intent::Look if fenced => Admission::Refused(Refusal::Resyncing),
             Intent::Use if member.is_none() && !access.role.moderates() => Admission::Refused(Refusal::NotInRoom),
             _ => Admission::Granted,
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// As [`Registry::admit`], with no time left to wait. A token of a later epoch than the one served proves that the room
+    /// is elsewhere: nobody new gets in here from then on. But whoever is in the room stays as long as the watch
+    /// lets it, since no token may end what others have.
+    pub(super) fn admit_at_last(&mut self, access: &Access, intent: Intent, paused: bool) -> Result<(), Refusal> {
+        match self.registry.admit(access, intent, paused) {
+            Admission::Granted => Ok(()),
+            Admission::Wait(refusal) => {
+                if let Refusal::EpochSuperseded { token, .. } = refusal
+                    && let Ok(room) = self.registry.room_mut(&access.room)
+                    && room.proven < token
+                {
+                    tracing::info!(room = %access.room, served = room.epoch, token, "a later epoch is proven: closed to newcomers");
+                    room.proven = token;
+                }
+                Err(refusal)
+            }
+            Admission::Refused(refusal) => Err(refusal),
         }
     }
 }

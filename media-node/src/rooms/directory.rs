@@ -184,7 +184,7 @@ impl Directory {
     }
 
     /// Whether a token opens its room. One that is ahead of what this node has heard waits a second for
-    /// it; after that, a token of a later epoch than the one served ends the node's claim to the room.
+    /// it; after that, a token of a later epoch than the one served keeps newcomers out of the room.
     ///
     /// # Errors
     /// Why not.
@@ -210,7 +210,7 @@ impl Directory {
             }
         }
         let (asked, paused) = (access.clone(), (self.is_paused)());
-        self.run(move |turn| turn.admit_or_let_go(&asked, intent, paused)).await?
+        self.run(move |turn| turn.admit_at_last(&asked, intent, paused)).await?
     }
 
     /// Opens an event socket; the first message is the room.
@@ -231,21 +231,6 @@ impl Directory {
 
     fn changed(&self) {
         self.served.send_modify(|count| *count += 1);
-    }
-}
-
-impl Turn<'_> {
-    fn admit_or_let_go(&mut self, access: &Access, intent: Intent, paused: bool) -> Result<(), Refusal> {
-        match self.registry.admit(access, intent, paused) {
-            Admission::Granted => Ok(()),
-            Admission::Wait(refusal) => {
-                if matches!(refusal, Refusal::EpochSuperseded { .. }) {
-                    self.release(&access.room, Reason::Superseded);
-                }
-                Err(refusal)
-            }
-            Admission::Refused(refusal) => Err(refusal),
-        }
     }
 }
 

@@ -17,8 +17,6 @@ pub enum Reason {
     Deleted,
     /// Its route leads elsewhere now, and everyone had the time to follow.
     Moved,
-    /// Somebody proved a later epoch than the one served here.
-    Superseded,
 }
 
 /// Why a subscription to a data channel ended.

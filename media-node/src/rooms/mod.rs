@@ -21,7 +21,8 @@
 //!
 //! A token is good for the epoch that this node serves ([`Registry::admit`]). Participants of an older
 //! epoch keep their call and may go on using the API with the token that they came with, except to open
-//! new transports.
+//! new transports. A token of a later epoch closes the room to newcomers, and ends nothing: only the orders from above
+//! ([`Turn::release`]) do.
 
 mod access;
 mod data;

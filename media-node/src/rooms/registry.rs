@@ -85,6 +85,8 @@ pub enum Effect {
 pub(super) struct Room {
     pub(super) uid: String,
     pub(super) epoch: i64,
+    /// The latest epoch that a token has proven. While it is later than `epoch`, nobody new gets in.
+    pub(super) proven: i64,
     pub(super) max_participants: usize,
     pub(super) rules: MediaRules,
     pub(super) media: RoomId,
@@ -259,6 +261,7 @@ impl Turn<'_> {
             Room {
                 uid,
                 epoch,
+                proven: epoch,
                 max_participants,
                 rules,
                 media,
@@ -286,7 +289,7 @@ impl Turn<'_> {
         let sockets: Vec<SocketId> = room.sockets.into_keys().collect();
         let event = match reason {
             Reason::Moved => RoomEvent::RouteChanged { reason, served_epoch: room.epoch },
-            Reason::Ended | Reason::Deleted | Reason::Superseded => RoomEvent::RoomClosed { reason },
+            Reason::Ended | Reason::Deleted => RoomEvent::RoomClosed { reason },
         };
         self.effects.push(Effect::Tell(sockets.clone(), event));
         self.effects.push(Effect::Close(sockets));

@@ -4,6 +4,7 @@ mod data;
 
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::json;
 
@@ -31,6 +32,7 @@ fn key() -> RoomKey {
 fn access(user: &str) -> Access {
     Access {
         room: key(),
+        room_uid: Some("uid".into()),
         epoch: 3,
         user: user.into(),
         name: None,
@@ -173,6 +175,20 @@ fn a_room_of_the_same_name_and_another_uid_is_another_room() {
     assert_eq!(world.told(socket), [RoomEvent::RoomClosed { reason: Reason::Deleted }]);
     assert!(world.is_closed(socket) && world.users().is_empty());
     assert_eq!(world.registry.snapshot()[0].epoch, 1);
+}
+
+#[test]
+fn a_token_is_for_one_room_and_not_for_another_of_its_name() {
+    let mut world = World::new();
+    world.socket("ann");
+    let replaced = Admission::Wait(Refusal::RoomReplaced);
+    for (epoch, intent) in [(3, Intent::Join), (2, Intent::Use), (9, Intent::Look), (9, Intent::Leave)] {
+        let earlier = Access { room_uid: Some("earlier".into()), epoch, role: Role::Admin, ..access("ann") };
+        assert_eq!(world.registry.admit(&earlier, intent, false), replaced, "{epoch} {intent:?}");
+        assert_eq!(world.turn(|turn| turn.admit_at_last(&earlier, intent, false)), Err(Refusal::RoomReplaced));
+        assert_eq!(world.registry.admit(&earlier, intent, true), Admission::Refused(Refusal::Resyncing));
+    }
+    assert_eq!(world.registry.admit(&access("bob"), Intent::Join, false), Admission::Granted);
 }
 
 #[test]
@@ -432,4 +448,68 @@ fn an_encoder_that_never_connects_does_not_use_up_what_its_participant_may_have(
     let end = |turn: &mut Turn<'_>| turn.end_session(&access("ann"), Protocol::Whip, &connected.id);
     assert_eq!(world.turn(end), Ok(()));
     assert_eq!(world.users(), ["ann"]);
+}
+
+/// What somebody may try whose token is of this service.
+#[derive(Clone, Copy, Debug)]
+enum Try {
+    Admit(Intent),
+    Enter,
+    Listen,
+    Leave(bool),
+    Unpublish,
+    Hang,
+}
+
+fn tries() -> impl Strategy<Value = Try> {
+    prop_oneof![
+        prop::sample::select(vec![Intent::Join, Intent::Look, Intent::Use, Intent::Leave]).prop_map(Try::Admit),
+        Just(Try::Enter),
+        Just(Try::Listen),
+        prop::bool::ANY.prop_map(Try::Leave),
+        Just(Try::Unpublish),
+        Just(Try::Hang),
+    ]
+}
+
+proptest! {
+    /// Whatever epoch or room a token is for, and whatever is done with it: others keep what they have. Only moderators may
+    /// remove others, and not by an epoch either.
+    #[test]
+    fn no_token_ends_the_media_of_others(
+        steps in prop::collection::vec((tries(), -1i64..8, prop::sample::select(vec!["uid", "earlier"]), prop::bool::ANY), 1..40)
+    ) {
+        let mut world = World::new();
+        let ann = world.socket("ann");
+        let (send, media) = world.transport("ann", Direction::Send);
+        world.state(media, TransportState::Connected);
+        let producer = world.publish("ann", &send, 1).unwrap();
+        for (what, epoch, uid, fenced) in steps {
+            let role = if matches!(what, Try::Leave(_) | Try::Unpublish) { Role::Guest } else { Role::Admin };
+            let eve = Access { epoch, room_uid: Some(uid.into()), role, ..access("eve") };
+            let door = |world: &mut World, intent| world.turn(|turn| turn.admit_at_last(&eve, intent, fenced)).is_ok();
+            match what {
+                Try::Admit(intent) => drop(door(&mut world, intent)),
+                Try::Enter if door(&mut world, Intent::Join) => drop(world.turn(|turn| turn.create_transport(&eve, Direction::Recv))),
+                Try::Listen if door(&mut world, Intent::Look) => drop(world.turn(|turn| turn.open_socket(&eve))),
+                Try::Leave(own) if door(&mut world, Intent::Leave) => {
+                    drop(world.turn(|turn| turn.leave(&eve, if own { "eve" } else { "ann" })));
+                }
+                Try::Unpublish if door(&mut world, Intent::Use) => drop(world.turn(|turn| turn.close_producer(&eve, &producer))),
+                Try::Hang => world.wait(GRACE),
+                _ => continue,
+            }
+            let closes = |command: &Command| matches!(command, Command::CloseTransport { transport } if *transport == media);
+            let ended = world.commands().iter().any(closes);
+            let is_end = |event: &RoomEvent| {
+                use RoomEvent::{ProducerClosed, RoomClosed, RouteChanged};
+                matches!(event, RoomClosed { .. } | RouteChanged { .. } | ProducerClosed { .. })
+            };
+            let told = world.told(ann).iter().any(is_end);
+            prop_assert!(!ended && !told && !world.is_closed(ann));
+            prop_assert!(world.users().contains(&"ann".to_owned()));
+            let view = world.registry.describe(&key()).unwrap();
+            prop_assert!(view.producers.iter().any(|p| p.id == producer));
+        }
+    }
 }

@@ -24,6 +24,8 @@ use tokio::sync::mpsc;
 
 /// A call id of Kubernetes.
 pub const CALL: &str = "default.demo";
+/// The UID of its CallRoom.
+pub const ROOM_UID: &str = "uid";
 
 pub struct Options {
     pub standalone: bool,
@@ -111,7 +113,7 @@ impl Server {
     pub async fn assign(&self, epoch: i64) {
         let key = RoomKey::of_call_room(CALL).unwrap();
         self.directory
-            .serve(Assignment { key, uid: "uid".into(), epoch, max_participants: 3, rules: MediaRules::default() })
+            .serve(Assignment { key, uid: ROOM_UID.into(), epoch, max_participants: 3, rules: MediaRules::default() })
             .await
             .unwrap();
     }
@@ -160,6 +162,7 @@ pub fn claims(user: &str) -> Claims {
     Claims {
         sub: user.into(),
         room_id: CALL.into(),
+        room_uid: Some(ROOM_UID.into()),
         epoch: 3,
         role: Role::Participant,
         grants: None,

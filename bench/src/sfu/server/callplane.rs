@@ -112,6 +112,7 @@ impl Callplane {
     async fn call(&self, room: &str, user: &str, method: Method, path: &str, body: Value) -> Result<Value> {
         let now = clock::wall().as_second();
         let claims = Claims {
+            room_uid: None,
             sub: user.to_owned(),
             room_id: room.to_owned(),
             epoch: 1,
