@@ -73,7 +73,8 @@ END
 any_namespace() {
   ! render | grep --line-number --extended-regexp 'callplane-system' || return 1
   local other
-  other=$(helm template other "$chart" --namespace elsewhere --include-crds)
+  other=$(helm template other "$chart" --namespace elsewhere --include-crds --set gateway.roomsNamespace=)
+  # Where rooms are made by REST is a value of its own.
   ! grep --extended-regexp '^ *namespace: ' <<<"$other" | grep --invert-match ': elsewhere$' || return 1
   grep --quiet "system:serviceaccount:elsewhere:callplane-operator" <<<"$other" || return 1
   grep --quiet "system:serviceaccount:elsewhere:callplane-media-node" <<<"$other"
@@ -111,6 +112,8 @@ for values in "$cases"/*.values.yaml; do
 done
 
 check "refused: operator.replica" refused "'replica'" --set operator.replica=3
+check "refused: gateway.replica" refused "'replica'" --set gateway.replica=3
+check "refused: an origin with a path" refused "/gateway/corsOrigins/0" --set "gateway.corsOrigins={https://app.example/x}"
 check "refused: a top-level key that there is not" refused "'operators'" --set operators.replicas=3
 check "refused: defaultPool.reachability.port" refused "'port'" --set defaultPool.reachability.port=1
 check "refused: defaultPool.reachability.ports.first" refused "'first'" --set defaultPool.reachability.ports.first=1

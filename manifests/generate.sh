@@ -16,7 +16,7 @@ install() {
 #   kubectl apply -f manifests/install.yaml
 #   kubectl apply -f manifests/samples/mediapools/hostport.yaml
 #
-# The images are callplane/operator and callplane/media-node: put your registry in front of both.
+# The images are callplane/operator, callplane/media-node and callplane/gateway: put your registry in front of them.
 apiVersion: v1
 kind: Namespace
 metadata:

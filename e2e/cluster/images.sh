@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # images.sh [project|system]: builds the images and gives them to both machines' containerd. What is
 # the same as last time is neither built nor imported again. `system` is what the cluster itself
-# needs (pause, CoreDNS); `project` (the default) is the operator and the media node.
+# needs (pause, CoreDNS); `project` (the default) is the operator, the media node and the gateway.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=overlay
@@ -75,12 +75,12 @@ base() {
 
 project() {
   local target=${CARGO_TARGET_DIR:-$CACHE/target} name
-  say "building the operator and the media node (cold: about 8 min on 2 cores)"
+  say "building the operator, the media node and the gateway (cold: about 10 min on 2 cores)"
   (cd "$REPO_DIR" && CARGO_TARGET_DIR=$target cargo build --release --locked --quiet \
-    -p callplane-operator -p callplane-media-node)
+    -p callplane-operator -p callplane-media-node -p callplane-gateway)
   lock_images
   base
-  for name in operator media-node; do
+  for name in operator media-node gateway; do
     image "$name" "$REPO_DIR/images/$name.Containerfile" "$target/release/callplane-$name" -- \
       --build-arg "BASE=$BASE" --build-arg "BUILDER=$BASE"
   done
@@ -91,10 +91,10 @@ project() {
 # would leave the old pods alone.
 tag_project() {
   local machine name tag
-  tag=dev-$(cat "$(machine_dir 1)"/images/{operator,media-node} | sha256sum | cut -c1-8)
+  tag=dev-$(cat "$(machine_dir 1)"/images/{operator,media-node,gateway} | sha256sum | cut -c1-8)
   [[ $(cat "$STATE/tag" 2>/dev/null) != "$tag" ]] || return 0
   for machine in "${MACHINES[@]}"; do
-    for name in operator media-node; do
+    for name in operator media-node gateway; do
       on "$machine" ctr --namespace k8s.io images tag --force \
         "localhost/callplane/$name:dev" "localhost/callplane/$name:$tag" >/dev/null
     done

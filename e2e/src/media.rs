@@ -47,7 +47,15 @@ impl MediaApi {
     pub fn of(node: &MediaNode) -> Result<Self> {
         let endpoints = node.status.as_ref().and_then(|s| s.endpoints.clone());
         let base = endpoints.with_context(|| format!("{} has not said where it is reached", node.name_any()))?.api;
-        Ok(Self { http: reqwest::Client::builder().timeout(ANSWER).build()?, base })
+        Self::at(&base)
+    }
+
+    /// The API of whatever node is reached through `base`.
+    ///
+    /// # Errors
+    /// When no client can be made.
+    pub fn at(base: &str) -> Result<Self> {
+        Ok(Self { http: reqwest::Client::builder().timeout(ANSWER).build()?, base: base.to_owned() })
     }
 
     /// Enters `room` by opening a transport to receive on.

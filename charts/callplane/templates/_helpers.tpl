@@ -14,6 +14,11 @@ app.kubernetes.io/name: callplane
 app.kubernetes.io/component: operator
 {{- end }}
 
+{{- define "callplane.gatewaySelector" -}}
+app.kubernetes.io/name: callplane
+app.kubernetes.io/component: gateway
+{{- end }}
+
 {{/* An image: (dict "root" $ "name" "operator"). */}}
 {{- define "callplane.image" -}}
 {{- printf "%s/%s:%s" .root.Values.image.registry .name (.root.Values.image.tag | default .root.Chart.AppVersion) -}}

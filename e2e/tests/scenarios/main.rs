@@ -13,4 +13,5 @@ mod a_media_node_speaks_only_for_itself;
 mod an_operator_restart_goes_unnoticed;
 mod calls_outlive_the_api_server;
 mod scale_down_leaves_live_rooms_alone;
+mod the_gateway_makes_rooms;
 mod two_browsers_talk;
