@@ -154,7 +154,7 @@ fn null_means_absent_and_absent_means_the_default() {
             "lifetime": {"emptyTimeoutSeconds": null}});
         for spec in [nulls, json!({})] {
             let made = rooms.create(&json!({"metadata": {"name": "plain"}, "spec": spec}), Keep::No).await?;
-            let full = json!({"maxParticipants": 50, "ended": false, "lifetime": {}});
+            let full = json!({"maxParticipants": 50, "ended": false, "lifetime": {}, "media": {}});
             ensure!(made["spec"] == full, "{spec} became {}", made["spec"]);
         }
         Ok(())

@@ -32,7 +32,10 @@ async fn a_created_room_is_answered_with_the_hosts_token_once_it_is_ready() {
     assert_eq!((&room["status"], &room["mode"], &room["hostId"]), (&json!("ACTIVE"), &json!("SFU"), &json!("ann")));
     let spec = world.kubernetes.object("callrooms", "team", "standup").unwrap()["spec"].clone();
     let lifetime = json!({"emptyTimeoutSeconds": 60, "maxDurationSeconds": 3600, "ttlSecondsAfterEnded": 0});
-    assert_eq!(spec, json!({"maxParticipants": 5, "pool": "p", "region": "eu", "lifetime": lifetime, "ended": false}));
+    assert_eq!(
+        spec,
+        json!({"maxParticipants": 5, "pool": "p", "region": "eu", "lifetime": lifetime, "media": {}, "ended": false})
+    );
 
     let token = created.text("joinToken");
     let seen = world.send("GET", "/v1/rooms/team.standup", &token, Value::Null).await;

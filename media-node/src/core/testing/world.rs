@@ -122,13 +122,21 @@ impl World {
     /// Subscribes; returns the consumer and the SSRC that it will be received under.
     pub fn subscribe(&mut self, client: usize, producer: ProducerId, video: bool) -> (ConsumerId, u32) {
         let consumer = ConsumerId(self.id());
-        let ssrc = 0x5000_0000 + consumer.0 as u32 * 16;
+        let spec = self.consumer_spec(client, consumer.0, video);
+        let ssrc = spec.ssrc;
+        self.handle(Command::Consume { consumer, transport: TransportId(client as u64 + 1), producer, spec });
+        (consumer, ssrc)
+    }
+
+    /// What a client asks for as its subscription `id`.
+    pub fn consumer_spec(&mut self, client: usize, id: u64, video: bool) -> ConsumerSpec {
+        let ssrc = 0x5000_0000 + id as u32 * 16;
         let rtx = video.then_some((ssrc + 1, 102));
         if let Some((rtx_ssrc, _)) = rtx {
             self.clients[client].receiver.rtx.insert(rtx_ssrc, (ssrc, 101));
         }
-        let spec = ConsumerSpec {
-            mid: consumer.0.to_string(),
+        ConsumerSpec {
+            mid: id.to_string(),
             payload_types: vec![if video { 101 } else { 100 }],
             renumbered: Vec::new(),
             clock_rate: if video { 90_000 } else { 48_000 },
@@ -138,9 +146,7 @@ impl World {
             header_extensions: extensions(if video { &SUBSCRIBER_IDS } else { &SUBSCRIBER_IDS[..2] }),
             cname: "publisher".to_owned(),
             paused: false,
-        };
-        self.handle(Command::Consume { consumer, transport: TransportId(client as u64 + 1), producer, spec });
-        (consumer, ssrc)
+        }
     }
 
     /// How whoever has this address is reached.

@@ -253,6 +253,36 @@ fn remb_is_heeded_where_it_is_all_there_is() {
     assert_eq!(world.stats().counter(Counter::RembIn), 8);
 }
 
+/// aiortc says at first what it measured of the little that had come. Held back whole, it would never measure more.
+#[test]
+fn who_measures_by_itself_is_never_held_back_whole() {
+    use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
+    use rtc::shared::marshal::Marshal;
+    let mut world = World::with(10, Config::default());
+    let publisher = world.join(ClientOptions::default());
+    let client = world.join(ClientOptions::default());
+    world.run_until_connected();
+    let tracks = camera(&world, "1", 100);
+    let video = world.publish(publisher, tracks);
+    let spec = ConsumerSpec {
+        header_extensions: vec![HeaderExtension { kind: ExtensionKind::Mid, id: 1 }],
+        ..world.consumer_spec(client, 7, true)
+    };
+    let (consumer, transport) = (ConsumerId(7), TransportId(client as u64 + 1));
+    let ssrc = spec.ssrc;
+    world.handle(Command::Consume { consumer, transport, producer: video, spec });
+    world.run_for(Duration::from_secs(3));
+    for _ in 0..20 {
+        let remb = ReceiverEstimatedMaximumBitrate { sender_ssrc: 1, bitrate: 50e3, ssrcs: vec![] };
+        world.clients[client].send_rtcp(&remb.marshal().unwrap());
+        world.run_for(Duration::from_secs(1));
+    }
+    assert_eq!(pauses(&world), [false; 0]);
+    assert_eq!(told(&world).last(), Some(&0), "the lowest layer");
+    let stream = &world.clients[client].receiver.stream(ssrc).packets;
+    assert!(stream.last_key_value().is_some_and(|(_, p)| p.at > world.now - Duration::from_millis(100)));
+}
+
 #[test]
 fn the_same_seed_divides_the_same() {
     let run = || {
