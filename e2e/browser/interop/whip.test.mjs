@@ -1,7 +1,7 @@
 // WHIP and WHEP between real programs, and with mediasoup-client participants, all in one room.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, afterEach, before, test } from 'node:test';
 import { build } from '../build.mjs';
 import { BrowserCall } from '../call.mjs';
 import { launchChromium } from '../lib/chromium.mjs';
@@ -30,6 +30,9 @@ before(async () => {
   browser = await launchChromium();
   endings.push(() => browser.close());
 });
+
+// A page that stays keeps the camera at its size, and another that wants a larger one gets no layers.
+afterEach(() => Promise.all(browser.contexts().map((context) => context.close())));
 
 after(async () => {
   for (const end of endings.reverse()) await end().catch(() => {});
