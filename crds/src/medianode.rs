@@ -72,8 +72,8 @@ pub struct MediaNodeSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Capacity {
-    /// Rooms, 1 to 100 000.
-    #[schemars(range(min = 1, max = 100_000))]
+    /// Rooms, 1 to 4000: a node's report lists them, and has to fit into one object.
+    #[schemars(range(min = 1, max = 4000))]
     pub rooms: i32,
     /// People in all rooms together.
     #[schemars(range(min = 2, max = 100_000))]
@@ -114,9 +114,10 @@ pub struct MediaNodeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utilization_percent: Option<i32>,
 
-    /// The rooms that it serves.
+    /// The rooms that it serves, 4000 at most, those with people in them first. `load.rooms` counts all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["namespace".into(), "name".into()]))]
+    #[schemars(length(max = 4000))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub rooms: Vec<ServedRoom>,
 
     /// When it wrote this status. Liveness is the Lease of the same name, not this.
@@ -128,6 +129,10 @@ pub struct MediaNodeStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
+
+/// Rooms that a report lists at most. Their entries are all written by the node, so the list is one value to the API server
+/// and costs nothing besides itself: at worst 4000 of them are below 1 MB, of the 1.5 MB that etcd takes.
+pub const MAX_LISTED_ROOMS: usize = 4000;
 
 /// Where a media node is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

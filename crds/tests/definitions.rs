@@ -265,3 +265,42 @@ fn values_of_the_future_are_not_offered() {
         assert!(!schema.contains("\"Unknown\""), "{}", crd.spec.names.kind);
     }
 }
+
+/// etcd takes no request above 1.5 MB, and the rest of the object needs some of it.
+#[test]
+fn the_report_of_a_node_with_all_rooms_that_it_may_have_fits_into_one_object() {
+    use callplane_crds::medianode::{MAX_LISTED_ROOMS, ServedRoom};
+    let longest = "x".repeat(63);
+    let room = ServedRoom {
+        namespace: longest.clone(),
+        name: longest,
+        epoch: 99_999_999,
+        participants: 99,
+        empty_since: Some(serde_json::from_str("\"2026-01-01T00:00:00Z\"").unwrap()),
+    };
+    let bytes = MAX_LISTED_ROOMS * (serde_json::to_string(&room).unwrap().len() + 1);
+    assert!(bytes < 1_000_000, "{bytes}");
+
+    let [_, nodes, pools] = all();
+    let status = |path: &str, read: &dyn Fn(&JSONSchemaProps)| {
+        let mut seen = 0;
+        for crd in [&nodes, &pools] {
+            let schema = version(crd).schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
+            walk("", schema, &mut |at, schema| {
+                if at == path {
+                    seen += 1;
+                    read(schema);
+                }
+            });
+        }
+        seen
+    };
+    let most = MAX_LISTED_ROOMS as f64;
+    assert_eq!(status(".spec.capacity.rooms", &|schema| assert_eq!(schema.maximum, Some(most))), 2);
+    let listed = |schema: &JSONSchemaProps| {
+        assert_eq!(schema.max_items, Some(MAX_LISTED_ROOMS as i64));
+        // Otherwise the API server keeps as much again about who owns each field of each entry.
+        assert_eq!(schema.x_kubernetes_list_type.as_deref(), Some("atomic"));
+    };
+    assert_eq!(status(".status.rooms", &listed), 1);
+}

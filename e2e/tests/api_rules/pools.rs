@@ -51,9 +51,9 @@ fn a_pool_says_what_is_wrong_with_it() {
             ),
             refused(capacity(json!({"rooms": 0})), "spec.capacity.rooms", "should be greater than or equal to 1"),
             refused(
-                capacity(json!({"rooms": 100_001})),
+                capacity(json!({"rooms": 4001})),
                 "spec.capacity.rooms",
-                "should be less than or equal to 100000",
+                "should be less than or equal to 4000",
             ),
             refused(
                 capacity(json!({"participants": 1})),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use callplane_crds::{
     MediaNodeStatus,
     condition::{Status, condition, node},
-    medianode::{Capacity, Endpoints, Load, ServedRoom},
+    medianode::{Capacity, Endpoints, Load, MAX_LISTED_ROOMS, ServedRoom},
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -137,7 +137,7 @@ pub fn compose(facts: &Facts, previous: &[Condition], now: Timestamp) -> MediaNo
         endpoints: Some(facts.endpoints.clone()),
         load: Some(load),
         utilization_percent: Some(utilization),
-        rooms: facts.rooms.clone(),
+        rooms: listed(facts.rooms.clone()),
         reported_at: Some(Time(now)),
         conditions: vec![ready, saturated, drained],
     }
@@ -214,6 +214,17 @@ pub fn due(written: Option<&Written>, next: &MediaNodeStatus, prompts: Prompts<'
     }
     let leaving = callplane_crds::condition::is_true(&next.conditions, node::DRAINED);
     last.at + if next.rooms.is_empty() && !leaving { REFRESH_IDLE } else { REFRESH_SERVING }
+}
+
+/// As many of `rooms` as a report may list. Capacity keeps a node below that; should it have more all the same, those that
+/// are left out are empty ones, if there are any, and the operator goes by what it knows of them.
+fn listed(mut rooms: Vec<ServedRoom>) -> Vec<ServedRoom> {
+    if rooms.len() > MAX_LISTED_ROOMS {
+        rooms.sort_by_key(|room| room.participants == 0);
+        rooms.truncate(MAX_LISTED_ROOMS);
+        rooms.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    }
+    rooms
 }
 
 /// Whether `conditions` say of each of `ours` what it says.

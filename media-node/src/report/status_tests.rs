@@ -143,3 +143,21 @@ fn a_report_follows_a_change_of_routes_although_nothing_else_changed() {
     let now = crate::system::now();
     assert_eq!(due(None, &compose(&facts(), &[], at(1)), Prompts::default(), now), now, "nothing is written yet");
 }
+
+#[test]
+fn a_report_lists_no_more_than_fits_leaves_out_the_empty_and_counts_all() {
+    let room = |i: usize, participants| ServedRoom {
+        namespace: "team".into(),
+        name: format!("r{i:05}"),
+        epoch: 1,
+        participants,
+        empty_since: None,
+    };
+    let report = |rooms: Vec<ServedRoom>| compose(&Facts { rooms, ..facts() }, &[], at(0));
+    let few: Vec<ServedRoom> = (0..MAX_LISTED_ROOMS).map(|i| room(i, 0)).collect();
+    assert_eq!(report(few.clone()).rooms, few);
+    let many = report((0..5000).map(|i| room(i, i32::from(i >= 4500))).collect());
+    assert_eq!((many.rooms.len(), many.load.unwrap().rooms), (MAX_LISTED_ROOMS, 5000));
+    assert_eq!(many.rooms.iter().filter(|r| r.participants > 0).count(), 500, "whoever has people in it is there");
+    assert!(many.rooms.is_sorted_by(|a, b| a.name < b.name));
+}
