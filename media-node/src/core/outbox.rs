@@ -175,6 +175,11 @@ impl Core {
         })
     }
 
+    /// A listener did not take this many events.
+    pub fn events_lost(&mut self, events: u64) {
+        self.stats.add(Counter::EventsLost, events);
+    }
+
     /// The socket took no more, or the path refused: these datagrams are lost like any other.
     pub fn transmit_failed(&mut self, packets: usize) {
         for _ in 0..packets {

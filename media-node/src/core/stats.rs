@@ -197,6 +197,8 @@ named! {
         Probes = "bandwidth_probes",
         /// Packets of padding that they were made of.
         PaddingOut = "padding_out",
+        /// Events that a listener lost because it did not take them.
+        EventsLost = "events_lost",
         /// Orders that could not be carried out (unknown names, an SSRC used twice).
         CommandsRefused = "commands_refused",
     }

@@ -11,7 +11,7 @@ use super::worker::Order;
 use crate::core::command::{Command, ConsumerId, Event, Fingerprint, ProducerId, TransportId};
 use crate::core::{ConsumerStats, ProducerStats, Stats, TransportStats};
 
-/// Events that one listener may be behind. When full, the worker keeps its events and tries again.
+/// Events that one listener may be behind. When full, each worker keeps its events for it and tries again.
 const EVENTS: usize = 4096;
 
 /// The worker is gone, or never was.

@@ -4,6 +4,7 @@
 //! worker. A worker sleeps until there is a datagram, an order, or something to send; an idle one is
 //! never woken.
 
+mod announcer;
 mod framing;
 mod handle;
 mod shared;

@@ -64,21 +64,34 @@ impl Shared {
     }
 }
 
+/// Whoever hears of events.
+pub(super) type Listener = mpsc::Sender<(WorkerId, Event)>;
+
 /// Who wants to hear of events.
 #[derive(Debug, Default)]
 pub(super) struct Directory {
-    listeners: Mutex<Vec<mpsc::Sender<(WorkerId, Event)>>>,
+    /// Counts the listeners that ever came; each has its number.
+    latest: AtomicU64,
+    listeners: Mutex<Vec<(u64, Listener)>>,
 }
 
 impl Directory {
-    pub fn listen(&self, listener: mpsc::Sender<(WorkerId, Event)>) {
-        self.listeners.lock().expect("nobody panics while holding it").push(listener);
+    pub fn listen(&self, listener: Listener) {
+        let mut listeners = self.listeners.lock().expect("nobody panics while holding it");
+        listeners.retain(|(_, l)| !l.is_closed());
+        let number = self.latest.load(Ordering::Relaxed) + 1;
+        listeners.push((number, listener));
+        self.latest.store(number, Ordering::Release);
     }
 
-    /// The listeners that still listen.
-    pub fn listeners(&self) -> Vec<mpsc::Sender<(WorkerId, Event)>> {
-        let mut listeners = self.listeners.lock().expect("nobody panics while holding it");
-        listeners.retain(|l| !l.is_closed());
-        listeners.clone()
+    /// Those who came after number `known`, which moves on.
+    pub fn newcomers(&self, known: &mut u64) -> Vec<Listener> {
+        if self.latest.load(Ordering::Acquire) == *known {
+            return Vec::new();
+        }
+        let listeners = self.listeners.lock().expect("nobody panics while holding it");
+        let new = listeners.iter().filter(|(number, _)| number > known).map(|(_, l)| l.clone()).collect();
+        *known = self.latest.load(Ordering::Relaxed);
+        new
     }
 }

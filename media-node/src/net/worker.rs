@@ -1,17 +1,16 @@
 //! One event loop: a thread, a socket, a core, and the only place that reads the clock.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::announcer::Announcer;
 use super::shared::{Directory, Shared};
 use super::socket::{Patience, Port, Socket};
 use super::tcp::{Connections, Incoming, Listener};
 use super::{Config, WorkerId};
-use crate::core::command::{Command, ConsumerId, Event, ProducerId, TransportId};
+use crate::core::command::{Command, ConsumerId, ProducerId, TransportId};
 use crate::core::{ConsumerStats, Core, Gauge, Identity, ProducerStats, Protocol, TransportStats};
 
 /// Orders carried out before datagrams get a turn.
@@ -22,7 +21,7 @@ const READS_PER_TURN: usize = 8;
 const PUBLISH: Duration = Duration::from_millis(100);
 /// How soon events are tried again when a listener is full.
 const RETRY: Duration = Duration::from_millis(10);
-/// Events kept for full listeners; beyond that the oldest are dropped, with a warning.
+/// Events kept for one listener whose queue is full. Beyond that it loses the oldest, counted, and others lose nothing.
 const BACKLOG: usize = 65_536;
 /// How long a late turn is remembered.
 const LAG_WINDOW: Duration = Duration::from_secs(1);
@@ -87,8 +86,8 @@ impl Worker {
                     let now = clock();
                     let lag = Lag { worst: Duration::ZERO, since: now };
                     let published = now;
-                    let backlog = VecDeque::new();
-                    Loop { id, port, connections, inbox, shared, directory, core, backlog, lag, published }.run().await;
+                    let announcer = Announcer::new(id, directory, BACKLOG);
+                    Loop { id, port, connections, inbox, shared, announcer, core, lag, published }.run().await;
                 }
                 Err(error) => tracing::error!(worker = id, %error, "the media socket cannot be used"),
             }
@@ -115,9 +114,8 @@ struct Loop {
     connections: Option<Connections>,
     inbox: mpsc::Receiver<Order>,
     shared: Arc<Shared>,
-    directory: Arc<Directory>,
+    announcer: Announcer,
     core: Core,
-    backlog: VecDeque<Event>,
     lag: Lag,
     published: Instant,
 }
@@ -158,7 +156,7 @@ impl Loop {
     }
 
     fn due(&self) -> Option<Instant> {
-        let retry = (!self.backlog.is_empty()).then(|| clock() + RETRY);
+        let retry = self.announcer.is_behind().then(|| clock() + RETRY);
         let sweep = self.connections.as_ref().and_then(Connections::due);
         self.core.poll_timeout().into_iter().chain(retry).chain(sweep).min()
     }
@@ -249,28 +247,8 @@ impl Loop {
 
     fn announce(&mut self) {
         while let Some(event) = self.core.poll_event() {
-            if self.backlog.len() == BACKLOG {
-                tracing::warn!(worker = self.id, "a listener of media events is too slow; events are lost");
-                self.backlog.pop_front();
-            }
-            self.backlog.push_back(event);
+            self.announcer.add(&event);
         }
-        if self.backlog.is_empty() {
-            return;
-        }
-        let listeners = self.directory.listeners();
-        while let Some(event) = self.backlog.front() {
-            // All or none: events reach each listener once and in order.
-            let permits: Result<Vec<_>, _> = listeners
-                .iter()
-                .map(|listener| listener.try_reserve())
-                .filter(|permit| !matches!(permit, Err(TrySendError::Closed(()))))
-                .collect();
-            let Ok(permits) = permits else { return };
-            for permit in permits {
-                permit.send((self.id, event.clone()));
-            }
-            self.backlog.pop_front();
-        }
+        self.core.events_lost(self.announcer.flush());
     }
 }
