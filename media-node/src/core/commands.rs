@@ -85,7 +85,9 @@ impl Core {
             return None;
         }
         transport.parameters = Some((role, fingerprints));
+        transport.deadlines.connect = Some(now + self.config.connect_timeout);
         self.start_dtls(key, now);
+        self.reschedule(key);
         Some(())
     }
 

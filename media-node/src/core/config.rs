@@ -18,6 +18,9 @@ pub struct Config {
     pub max_tuples: usize,
     /// A tuple may move from one transport to another when the former has had no check on it for this long.
     pub tuple_steal_after: Duration,
+    /// A transport whose client has sent its DTLS parameters and has no keys after this long has failed: its client found
+    /// no way here, or has gone.
+    pub connect_timeout: Duration,
     /// A DTLS handshake that takes longer has failed.
     pub handshake_timeout: Duration,
     /// First interval of flight repetition in a handshake; doubles up to a second.
@@ -72,6 +75,7 @@ impl Default for Config {
             consent_timeout: Duration::from_secs(30),
             max_tuples: 8,
             tuple_steal_after: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(60),
             handshake_timeout: Duration::from_secs(30),
             handshake_repeat: Duration::from_millis(100),
             max_handshake_datagrams: 48,

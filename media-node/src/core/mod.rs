@@ -193,13 +193,17 @@ impl Core {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let due = |deadline: &mut Option<Instant>| deadline.take_if(|at| *at <= now).is_some();
         let deadlines = &mut transport.deadlines;
-        let (consent, feedback) = (due(&mut deadlines.consent), due(&mut deadlines.feedback));
+        let (connect, consent, feedback) =
+            (due(&mut deadlines.connect), due(&mut deadlines.consent), due(&mut deadlines.feedback));
         let (reports, nacks) = (due(&mut deadlines.reports), due(&mut deadlines.nacks));
         let (key_frames, layers_wanted) = (due(&mut deadlines.key_frames), due(&mut deadlines.layers_wanted));
         let (pacing, bandwidth) = (due(&mut deadlines.pacing), due(&mut deadlines.bandwidth));
         let outcome = transport.dtls.handle_timeout(now);
         self.after_dtls(key, outcome, now);
         self.wake_sctp(key, now);
+        if connect && self.transports.get_mut(key).is_some_and(|transport| transport.srtp.is_none()) {
+            self.set_state(key, TransportState::Failed);
+        }
         if consent {
             self.check_consent(key, now);
         }

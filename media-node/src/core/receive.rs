@@ -167,6 +167,7 @@ impl Core {
                 match Srtp::new(&keys, transport.dtls.is_client(), self.identity.provider.crypto()) {
                     Ok(srtp) => {
                         transport.srtp = Some(srtp);
+                        transport.deadlines.connect = None;
                         self.stats.count(Counter::HandshakesDone);
                         self.connected(key, now);
                     }

@@ -31,6 +31,7 @@ pub(crate) struct Source {
 /// What is done when, besides answering.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Deadlines {
+    pub connect: Option<Instant>,
     pub consent: Option<Instant>,
     pub feedback: Option<Instant>,
     pub reports: Option<Instant>,
@@ -43,8 +44,8 @@ pub(crate) struct Deadlines {
 
 impl Deadlines {
     pub fn earliest(&self) -> Option<Instant> {
-        let Self { consent, feedback, reports, nacks, key_frames, layers_wanted, pacing, bandwidth } = *self;
-        let all = [consent, feedback, reports, nacks, key_frames, layers_wanted, pacing, bandwidth];
+        let Self { connect, consent, feedback, reports, nacks, key_frames, layers_wanted, pacing, bandwidth } = *self;
+        let all = [connect, consent, feedback, reports, nacks, key_frames, layers_wanted, pacing, bandwidth];
         all.into_iter().flatten().min()
     }
 }

@@ -178,6 +178,31 @@ fn a_client_that_says_goodbye_is_closed_and_stays_closed() {
 }
 
 #[test]
+fn a_transport_whose_client_finds_no_way_here_fails_after_a_while() {
+    let mut world = World::new(13);
+    let lost = world.join(ClientOptions::default());
+    world.clients[lost].checking = false;
+    let idle = world.join_without_connect(ClientOptions::default());
+    world.clients[idle].checking = false;
+    let well = world.join(ClientOptions::default());
+    world.run_for(Duration::from_secs(59));
+    assert_eq!(world.state(lost), Some(TransportState::New));
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.state(lost), Some(TransportState::Failed));
+    let told = world.events.iter().any(|event| {
+        matches!(event, Event::TransportState { transport: TransportId(1), state: TransportState::Failed, .. })
+    });
+    assert!(told, "rooms are told, and forget it");
+    world.run_for(Duration::from_secs(600));
+    assert_eq!(
+        world.state(idle),
+        Some(TransportState::New),
+        "a client connects with its first track, whenever that is"
+    );
+    assert_eq!(world.state(well), Some(TransportState::Connected));
+}
+
+#[test]
 fn consent_expires_and_comes_back_with_a_key_frame() {
     let mut world = World::new(11);
     let (_, video) = call(&mut world);
