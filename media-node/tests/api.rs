@@ -225,6 +225,11 @@ async fn what_is_not_there_is_not_found_and_what_is_full_is_full() {
         "websocket-required",
     );
 
+    let plain = server.room("ann", Method::GET, "/events").send().await.unwrap();
+    assert_eq!(plain.status(), StatusCode::UPGRADE_REQUIRED);
+    assert_eq!(plain.headers()[header::UPGRADE], "websocket");
+    assert_eq!(plain.headers()[header::CONNECTION], "upgrade");
+
     // Of another participant is as good as not there, and whoever has not entered has nothing.
     server.transport("bob", "recv").await;
     let path = format!("/transports/{send}/restart-ice");

@@ -83,6 +83,11 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.0.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if status == StatusCode::UPGRADE_REQUIRED {
+            // RFC 9110 §15.5.22: what to upgrade to has to be said, and §7.8: also as a connection option.
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
         if status == StatusCode::UNAUTHORIZED {
             // RFC 6750 §3: an error code only if a token was there.
             let challenge = match self.0.code {
