@@ -50,11 +50,7 @@ fn a_pool_says_what_is_wrong_with_it() {
                 "should be less than or equal to 86400",
             ),
             refused(capacity(json!({"rooms": 0})), "spec.capacity.rooms", "should be greater than or equal to 1"),
-            refused(
-                capacity(json!({"rooms": 4001})),
-                "spec.capacity.rooms",
-                "should be less than or equal to 4000",
-            ),
+            refused(capacity(json!({"rooms": 4001})), "spec.capacity.rooms", "should be less than or equal to 4000"),
             refused(
                 capacity(json!({"participants": 1})),
                 "spec.capacity.participants",

@@ -128,6 +128,7 @@ impl From<Refusal> for Problem {
         match &refusal {
             Refusal::RoomNotFound => problem(StatusCode::NOT_FOUND, "room-not-found"),
             Refusal::RoomReplaced => problem(StatusCode::CONFLICT, "room-replaced"),
+            Refusal::Removed => problem(StatusCode::FORBIDDEN, "removed"),
             Refusal::EpochStale { token, served } => {
                 problem(StatusCode::CONFLICT, "epoch-stale").epochs(*token, *served)
             }

@@ -92,6 +92,7 @@ impl Claims {
         Ok(Access {
             room: room.map_err(|_| AuthError::Claim("roomId"))?,
             room_uid,
+            issued_at: self.iat,
             epoch: self.epoch,
             role: self.role,
             grants: Grants { publish: granted("publish"), subscribe: granted("subscribe") },

@@ -112,6 +112,7 @@ fn access(room: &str) -> Access {
     Access {
         room: RoomKey::new("team", room),
         room_uid: None,
+        issued_at: 0,
         epoch: 1,
         user: "ann".into(),
         name: None,

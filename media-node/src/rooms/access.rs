@@ -42,6 +42,8 @@ pub struct Access {
     pub room: RoomKey,
     /// The UID that the room has to have. Standalone rooms are known by their name alone.
     pub room_uid: Option<String>,
+    /// When it was issued, in seconds since 1970.
+    pub issued_at: i64,
     /// The route epoch that it is for.
     pub epoch: i64,
     /// The user, unique in the room.
@@ -87,6 +89,9 @@ pub enum Refusal {
     /// The token is for an earlier room of that name, or for a later one that this node has not heard of.
     #[error("the token is for another room of the same name: its UID is not that of the room served here")]
     RoomReplaced,
+    /// A moderator removed its holder after the token was issued.
+    #[error("you were removed from the room: a token that was issued since is needed")]
+    Removed,
     /// The token is of an epoch before the one served: its holder must ask for the current route.
     #[error("the token is for epoch {token}, the room is at epoch {served}")]
     EpochStale {
@@ -165,6 +170,9 @@ impl Registry {
                 true => Admission::Refused(Refusal::Resyncing),
                 false => Admission::Wait(Refusal::RoomReplaced),
             };
+        }
+        if room.removed.get(&access.user).is_some_and(|since| access.issued_at < *since) {
+            return Admission::Refused(Refusal::Removed);
         }
         let (token, served) = (access.epoch, room.epoch);
         if token > served {

@@ -244,21 +244,23 @@ impl Turn<'_> {
         if producer.user != access.user && !access.role.moderates() {
             return Err(Refusal::Forbidden("end data channels of others"));
         }
-        self.end_data_producer(&access.room, id);
+        let by = (producer.user != access.user).then(|| access.user.clone());
+        self.end_data_producer(&access.room, id, by);
         Ok(())
     }
 
-    /// Ends a data channel and its subscriptions, and tells whoever it concerns.
-    pub(super) fn end_data_producer(&mut self, key: &RoomKey, id: &str) {
+    /// Ends a data channel and its subscriptions, and tells whoever it concerns: its publisher too, where a moderator ended it.
+    pub(super) fn end_data_producer(&mut self, key: &RoomKey, id: &str, by: Option<String>) {
         let Ok(room) = self.registry.room_mut(key) else { return };
         let Some(producer) = room.data_producers.remove(id) else { return };
         for (consumer, told) in take_consumers(room, |consumer| consumer.producer == id) {
             self.effects.push(ended(room.sockets_of(&told.user), consumer, id, DataConsumerEnd::Producer));
         }
         self.effects.push(Effect::Media(room.worker, Command::CloseDataProducer { data_producer: producer.media }));
-        let event =
-            RoomEvent::DataProducerClosed { data_producer_id: id.into(), participant_id: producer.user.clone() };
-        self.effects.push(Effect::Tell(room.sockets_except(&producer.user), event));
+        let told = room.sockets_told_of(&producer.user, by.as_deref());
+        let (data_producer_id, participant_id) = (id.into(), producer.user);
+        let event = RoomEvent::DataProducerClosed { data_producer_id, participant_id, closed_by: by };
+        self.effects.push(Effect::Tell(told, event));
     }
 
     /// Everything of a transport that has ended. Whose it was knows.
@@ -268,7 +270,7 @@ impl Turn<'_> {
         let of_transport = room.data_producers.values().filter(|producer| producer.transport == transport);
         let producers: Vec<String> = of_transport.map(|producer| producer.id.clone()).collect();
         for producer in producers {
-            self.end_data_producer(key, &producer);
+            self.end_data_producer(key, &producer, None);
         }
     }
 

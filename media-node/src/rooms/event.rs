@@ -60,12 +60,15 @@ pub enum RoomEvent {
     },
     /// Somebody else publishes a track.
     NewProducer(ProducerView),
-    /// A track of somebody else has ended.
+    /// A track of somebody else has ended, or one of the receiver's own by the word of a moderator.
     ProducerClosed {
         /// The track.
         producer_id: String,
         /// Whose it was.
         participant_id: String,
+        /// The moderator who ended it, if it was not its publisher or the end of its transport.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        closed_by: Option<String>,
     },
     /// One of the receiver's subscriptions has ended because the track did.
     ConsumerClosed {
@@ -102,12 +105,15 @@ pub enum RoomEvent {
     },
     /// Somebody else publishes a data channel.
     NewDataProducer(DataProducerView),
-    /// A data channel of somebody else has ended.
+    /// A data channel of somebody else has ended, or one of the receiver's own by the word of a moderator.
     DataProducerClosed {
         /// The data channel.
         data_producer_id: String,
         /// Whose it was.
         participant_id: String,
+        /// The moderator who ended it, if it was not its publisher or the end of its transport.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        closed_by: Option<String>,
     },
     /// One of the receiver's subscriptions to a data channel has ended.
     DataConsumerClosed {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     Access, Refusal, Role, RoomEvent, RoomKey, Turn,
     registry::{Effect, SocketId},
-    settings::MAX_SOCKETS,
+    settings::{MAX_REMOVED, MAX_SOCKETS},
     view::{ParticipantView, RoomView},
 };
 use crate::core::command::{Command, TransportState};
@@ -17,6 +17,8 @@ pub(super) struct Participant {
     pub(super) joined_at: jiff::Timestamp,
     /// Epoch of the latest token it entered with.
     pub(super) epoch: i64,
+    /// When the latest of those tokens was issued.
+    pub(super) issued_at: i64,
     /// Had a transport once: when the last one ends, so does the participant, unless a socket is left.
     pub(super) had_transport: bool,
     /// Since when it has neither a socket nor a connected transport.
@@ -36,6 +38,7 @@ impl Turn<'_> {
         let room = self.registry.room_mut(&access.room)?;
         if let Some(participant) = room.participants.get_mut(&access.user) {
             participant.epoch = participant.epoch.max(access.epoch);
+            participant.issued_at = participant.issued_at.max(access.issued_at);
             participant.role = access.role;
             if access.name.is_some() {
                 participant.name.clone_from(&access.name);
@@ -50,6 +53,7 @@ impl Turn<'_> {
             role: access.role,
             joined_at,
             epoch: access.epoch,
+            issued_at: access.issued_at,
             had_transport: false,
             idle_since: Some(now),
         };
@@ -94,8 +98,26 @@ impl Turn<'_> {
         if access.user != user && !access.role.moderates() {
             return Err(Refusal::Forbidden("remove others"));
         }
+        if access.user != user {
+            self.shut_out(&access.room, user);
+        }
         self.remove(&access.room, user);
         Ok(())
+    }
+
+    /// Tokens that a user has by now are no good for this room any more; one that is issued later is. It takes no more than
+    /// remembering when: an earlier token expires by itself, and later ones are not meant.
+    fn shut_out(&mut self, key: &RoomKey, user: &str) {
+        let now = self.timestamp.as_second();
+        let Ok(room) = self.registry.room_mut(key) else { return };
+        // Whoever issues tokens may have a clock that is a little ahead, and may issue another at once.
+        let since = room.participants.get(user).map_or(now, |participant| now.max(participant.issued_at + 1));
+        room.removed.insert(user.to_owned(), since);
+        if room.removed.len() > MAX_REMOVED
+            && let Some(first) = room.removed.iter().min_by_key(|(_, since)| **since).map(|(user, _)| user.clone())
+        {
+            room.removed.remove(&first);
+        }
     }
 
     /// Ends a participant with everything it has.
@@ -189,7 +211,7 @@ impl Turn<'_> {
         self.registry.transports.remove(&transport.media);
         self.end_data_of(key, id);
         for producer in producers {
-            self.end_producer(key, &producer);
+            self.end_producer(key, &producer, None);
         }
         self.effects.push(Effect::Media(worker, Command::CloseTransport { transport: transport.media }));
         self.settle(key, &transport.user);

@@ -92,6 +92,8 @@ pub(super) struct Room {
     pub(super) media: RoomId,
     pub(super) worker: Worker,
     pub(super) participants: BTreeMap<String, Participant>,
+    /// Users whom a moderator removed, and the second from which on tokens issued to them are good again.
+    pub(super) removed: BTreeMap<String, i64>,
     pub(super) transports: HashMap<String, Transport>,
     pub(super) producers: HashMap<String, Producer>,
     pub(super) consumers: HashMap<String, Consumer>,
@@ -228,6 +230,14 @@ impl Room {
         self.sockets.iter().filter(|(_, owner)| *owner != user).map(|(socket, _)| *socket).collect()
     }
 
+    /// Sockets that are told of the end of something that `owner` published: all but its own, unless somebody else ended it.
+    pub(super) fn sockets_told_of(&self, owner: &str, by: Option<&str>) -> Vec<SocketId> {
+        match by {
+            Some(_) => self.sockets.keys().copied().collect(),
+            None => self.sockets_except(owner),
+        }
+    }
+
     /// Sockets of one participant, oldest first.
     pub(super) fn sockets_of(&self, user: &str) -> Vec<SocketId> {
         self.sockets.iter().filter(|(_, owner)| *owner == user).map(|(socket, _)| *socket).collect()
@@ -267,6 +277,7 @@ impl Turn<'_> {
                 media,
                 worker: (self.next_worker)(),
                 participants: BTreeMap::new(),
+                removed: BTreeMap::new(),
                 transports: HashMap::new(),
                 producers: HashMap::new(),
                 consumers: HashMap::new(),

@@ -45,5 +45,8 @@ pub(super) const MAX_DATA_PRODUCERS: usize = 64;
 /// Data consumers of one transport, as many as it has streams. One more is refused.
 pub(super) const MAX_DATA_CONSUMERS: usize = 1024;
 
+/// Users removed from one room whose earlier tokens are remembered as no good. One more, and the earliest is forgotten.
+pub(super) const MAX_REMOVED: usize = 1024;
+
 /// Event sockets of one participant (tabs, reconnects). One more closes the oldest.
 pub(super) const MAX_SOCKETS: usize = 8;

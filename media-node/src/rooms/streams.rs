@@ -268,12 +268,13 @@ impl Turn<'_> {
         if producer.user != access.user && !access.role.moderates() {
             return Err(Refusal::Forbidden("end tracks of others"));
         }
-        self.end_producer(&access.room, id);
+        let by = (producer.user != access.user).then(|| access.user.clone());
+        self.end_producer(&access.room, id, by);
         Ok(())
     }
 
-    /// Ends a track and its subscriptions, and tells whoever it concerns.
-    pub(super) fn end_producer(&mut self, key: &RoomKey, id: &str) {
+    /// Ends a track and its subscriptions, and tells whoever it concerns: its publisher too, where a moderator ended it.
+    pub(super) fn end_producer(&mut self, key: &RoomKey, id: &str, by: Option<String>) {
         self.park_players(key, id);
         self.tell_subscribers(key, id, |consumer_id, producer_id| RoomEvent::ConsumerClosed {
             consumer_id,
@@ -283,8 +284,9 @@ impl Turn<'_> {
         let Some(producer) = room.producers.remove(id) else { return };
         room.consumers.retain(|_, consumer| consumer.producer != id);
         self.effects.push(Effect::Media(room.worker, Command::CloseProducer { producer: producer.media }));
-        let event = RoomEvent::ProducerClosed { producer_id: id.into(), participant_id: producer.user.clone() };
-        self.effects.push(Effect::Tell(room.sockets_except(&producer.user), event));
+        let told = room.sockets_told_of(&producer.user, by.as_deref());
+        let event = RoomEvent::ProducerClosed { producer_id: id.into(), participant_id: producer.user, closed_by: by };
+        self.effects.push(Effect::Tell(told, event));
         self.feed_players(key);
     }
 

@@ -33,6 +33,7 @@ fn access(user: &str) -> Access {
     Access {
         room: key(),
         room_uid: Some("uid".into()),
+        issued_at: 0,
         epoch: 3,
         user: user.into(),
         name: None,
@@ -280,7 +281,7 @@ fn a_silent_transport_gives_way_to_a_newer_one_of_its_direction_and_a_live_one_n
     world.wait(GRACE / 2);
     assert!(world.commands().is_empty());
     world.wait(GRACE / 2);
-    let closed = RoomEvent::ProducerClosed { producer_id: producer, participant_id: "ann".into() };
+    let closed = RoomEvent::ProducerClosed { producer_id: producer, participant_id: "ann".into(), closed_by: None };
     assert_eq!(world.told(bob), [closed]);
 
     // It was silent before the next one came: closed at once.
@@ -326,7 +327,7 @@ fn a_track_reaches_those_who_subscribe_and_its_end_too() {
     world.turn(|turn| turn.close_producer(&access("ann"), &producer_id)).unwrap();
     let closed = [
         RoomEvent::ConsumerClosed { consumer_id, producer_id: producer_id.clone() },
-        RoomEvent::ProducerClosed { producer_id, participant_id: "ann".into() },
+        RoomEvent::ProducerClosed { producer_id, participant_id: "ann".into(), closed_by: None },
     ];
     assert_eq!(world.told(bob), closed);
     assert_eq!(world.registry.totals().consumers, 0);
@@ -448,6 +449,61 @@ fn an_encoder_that_never_connects_does_not_use_up_what_its_participant_may_have(
     let end = |turn: &mut Turn<'_>| turn.end_session(&access("ann"), Protocol::Whip, &connected.id);
     assert_eq!(world.turn(end), Ok(()));
     assert_eq!(world.users(), ["ann"]);
+}
+
+#[test]
+fn whoever_was_removed_comes_back_only_with_a_token_issued_since() {
+    let mut world = World::new();
+    let host = Access { role: Role::Host, ..access("bob") };
+    let issued = |issued_at| Access { issued_at, ..access("ann") };
+    let admit = |world: &World, access: &Access, intent| world.registry.admit(access, intent, false);
+    world.turn(|turn| turn.create_transport(&issued(2), Direction::Send)).unwrap();
+    world.turn(|turn| turn.leave(&host, "ann")).unwrap();
+    for issued_at in [0, 2] {
+        for intent in [Intent::Join, Intent::Look, Intent::Use, Intent::Leave] {
+            assert_eq!(admit(&world, &issued(issued_at), intent), Admission::Refused(Refusal::Removed), "{intent:?}");
+        }
+    }
+    assert_eq!(admit(&world, &issued(3), Intent::Join), Admission::Granted, "she was invited again");
+    world.serve("uid", 4);
+    let next = Access { epoch: 4, ..access("ann") };
+    assert_eq!(admit(&world, &next, Intent::Join), Admission::Refused(Refusal::Removed), "whatever the epoch");
+    // Leaving by oneself is no removal.
+    let own = Access { epoch: 4, ..access("cat") };
+    world.turn(|turn| turn.create_transport(&own, Direction::Send)).unwrap();
+    world.turn(|turn| turn.leave(&own, "cat")).unwrap();
+    assert_eq!(admit(&world, &own, Intent::Join), Admission::Granted);
+    // Many removals do not grow for ever, and the latest count.
+    for i in 0..3000 {
+        world.turn(|turn| turn.leave(&host, &format!("user-{i}"))).unwrap();
+    }
+    let late = Access { epoch: 4, issued_at: -1, ..access("user-2999") };
+    assert!(world.registry.room(&key()).unwrap().removed.len() <= 1024);
+    assert_eq!(admit(&world, &late, Intent::Join), Admission::Refused(Refusal::Removed));
+    let at_once = Access { issued_at: 0, ..late };
+    assert_eq!(admit(&world, &at_once, Intent::Join), Admission::Granted, "invited again within the second");
+}
+
+#[test]
+fn a_publisher_learns_that_a_moderator_ended_its_track_and_who() {
+    let mut world = World::new();
+    let sockets = [world.socket("ann"), world.socket("ann"), world.socket("bob")];
+    let (send, _) = world.transport("ann", Direction::Send);
+    let closed = |producer_id: &str, closed_by: Option<&str>| RoomEvent::ProducerClosed {
+        producer_id: producer_id.into(),
+        participant_id: "ann".into(),
+        closed_by: closed_by.map(str::to_owned),
+    };
+    let producer = world.publish("ann", &send, 1).unwrap();
+    world.turn(|turn| turn.close_producer(&Access { role: Role::Host, ..access("bob") }, &producer)).unwrap();
+    assert!(sockets.iter().all(|socket| world.told(*socket) == [closed(&producer, Some("bob"))]));
+    // What it ended itself it knows.
+    for moderates in [Role::Participant, Role::Host] {
+        let producer = world.publish("ann", &send, 1).unwrap();
+        world.turn(|turn| turn.close_producer(&Access { role: moderates, ..access("ann") }, &producer)).unwrap();
+        assert_eq!(sockets.map(|socket| world.told(socket).len()), [0, 0, 1]);
+        assert_eq!(world.told(sockets[2]), [closed(&producer, None)]);
+    }
 }
 
 /// What somebody may try whose token is of this service.

@@ -77,7 +77,8 @@ fn a_data_channel_reaches_those_who_subscribe_and_its_end_too() {
     let ended =
         |event: &&RoomEvent| matches!(event, RoomEvent::DataConsumerClosed { reason: DataConsumerEnd::Producer, .. });
     assert_eq!(told.iter().filter(ended).count(), 2);
-    let closed = RoomEvent::DataProducerClosed { data_producer_id: producer, participant_id: "ann".into() };
+    let closed =
+        RoomEvent::DataProducerClosed { data_producer_id: producer, participant_id: "ann".into(), closed_by: None };
     assert_eq!(told.last(), Some(&closed));
     assert!(world.registry.describe(&key()).unwrap().data_producers.is_empty());
 }
@@ -178,7 +179,11 @@ fn what_the_core_ends_is_told_to_whom_it_concerns() {
 
     let view = world.subscribe_data("bob", &recv, &producer).unwrap();
     world.turn(|turn| turn.media_event(&Event::SctpClosed { transport: sender }));
-    let closed = RoomEvent::DataProducerClosed { data_producer_id: producer.clone(), participant_id: "ann".into() };
+    let closed = RoomEvent::DataProducerClosed {
+        data_producer_id: producer.clone(),
+        participant_id: "ann".into(),
+        closed_by: None,
+    };
     assert_eq!(world.told(bob), [ended(&view.id, DataConsumerEnd::Producer), closed]);
 
     // The end of a transport is the end of what it carried.
