@@ -137,11 +137,12 @@ fn placed(made: &CallRoom) -> serde_json::Value {
         route: Some(Route {
             epoch: 1,
             mode: RouteMode::Sfu,
-            node: "node-0000".to_owned(),
+            node: Some("node-0000".to_owned()),
             reason: "Placed".to_owned(),
             since: Time(now),
         }),
         previous_route: None,
+        presence: None,
         started_at: Some(Time(now)),
         ended_at: None,
         conditions: vec![

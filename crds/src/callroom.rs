@@ -5,7 +5,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{call_id::CallId, schema::known_operators};
+use crate::{
+    call_id::CallId,
+    presence::Presence,
+    schema::known_operators,
+    topology::{Topology, TopologyMode},
+};
 
 /// What a call is asked to be.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +28,7 @@ use crate::{call_id::CallId, schema::known_operators};
     selectable = ".status.previousRoute.node",
     selectable = ".status.phase",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".status.route.mode"),
     printcolumn(name = "Node", type_ = "string", json_path = ".status.route.node"),
     printcolumn(name = "Epoch", type_ = "integer", json_path = ".status.route.epoch"),
     printcolumn(name = "Participants", type_ = "integer", json_path = ".status.participants"),
@@ -49,12 +55,14 @@ use crate::{call_id::CallId, schema::known_operators};
         .message("region cannot be changed, since media never leaves it: create another CallRoom in the new region and end this one"),
     validation = Rule::new("self.maxParticipants <= oldSelf.maxParticipants")
         .message("maxParticipants cannot be raised, since capacity was reserved for the old size: create a larger CallRoom and end this one"),
+    validation = Rule::new("!has(self.topology) || self.topology.mode != 'P2P' || self.maxParticipants <= 6")
+        .message("a call with topology.mode P2P may have at most 6 participants, since everyone sends to everyone else: lower maxParticipants, or use mode Auto"),
     validation = Rule::new("!oldSelf.ended || self.ended")
         .message("an ended call cannot be opened again: create another CallRoom")
 )]
 pub struct CallRoomSpec {
-    /// How many people may be in the call at once, 2 to 50. Capacity for all of them is reserved on the media node,
-    /// so it can be lowered later but not raised.
+    /// How many people may be in the call at once, 2 to 50. Capacity for all of them is reserved on the media node that
+    /// carries the call, so it can be lowered later but not raised.
     #[serde(default = "default_max_participants")]
     #[schemars(range(min = 2, max = 50))]
     pub max_participants: i32,
@@ -73,6 +81,10 @@ pub struct CallRoomSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub region: Option<String>,
+
+    /// How media flows, and when that changes. Without it through a media node from the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<Topology>,
 
     /// When the call ends by itself.
     #[serde(default)]
@@ -162,7 +174,7 @@ pub struct Lifetime {
     pub ttl_seconds_after_ended: Option<i32>,
 }
 
-/// What a call is. Written by the operator alone.
+/// What a call is. Written by the operator; `presence` by the gateway.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallRoomStatus {
@@ -174,7 +186,7 @@ pub struct CallRoomStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
 
-    /// People in the call, as its media node last reported.
+    /// People in the call, as its media node last reported, or the gateway while it is peer to peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub participants: Option<i32>,
 
@@ -185,6 +197,10 @@ pub struct CallRoomStatus {
     /// Where media flowed until clients have moved to `route`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_route: Option<Route>,
+
+    /// Who is in the call, as the gateway sees it. Written by the gateway alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence: Option<Presence>,
 
     /// When the call first became ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -203,7 +219,7 @@ pub struct CallRoomStatus {
 /// Summary of a call's conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
-    /// It has no node yet.
+    /// It has no route yet, or its media node is lost.
     Pending,
     /// It can be joined.
     Ready,
@@ -216,16 +232,19 @@ pub enum Phase {
 }
 
 /// Where a call's media flows. Every change is a new route with the next epoch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.node) == (self.mode != 'P2P')")
+        .message("a route through a media node names it in node, and a route of mode P2P names none"))]
 pub struct Route {
-    /// Counts the routes of this call from 1. For one epoch, one node serves the call.
+    /// Counts the routes of this call from 1. For one epoch, one node serves the call, or none.
     #[schemars(range(min = 1))]
     pub epoch: i64,
     /// How media flows.
     pub mode: RouteMode,
-    /// Name of the MediaNode that serves this epoch.
-    pub node: String,
+    /// Name of the MediaNode that serves this epoch. Absent peer to peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Why the route was made, as one CamelCase word.
     pub reason: String,
     /// When.
@@ -233,8 +252,11 @@ pub struct Route {
 }
 
 /// How media flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RouteMode {
+    /// From each participant straight to each other.
+    #[serde(rename = "P2P")]
+    P2p,
     /// Through a media node.
     #[serde(rename = "SFU")]
     Sfu,
@@ -242,6 +264,38 @@ pub enum RouteMode {
     #[serde(other, skip_serializing)]
     #[schemars(skip)]
     Unknown,
+}
+
+impl RouteMode {
+    /// As the API has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::P2p => "P2P",
+            Self::Sfu => "SFU",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl Route {
+    /// Name of the media node that serves it; empty where none does.
+    pub fn node_name(&self) -> &str {
+        self.node.as_deref().unwrap_or_default()
+    }
+
+    /// Where it leads, in words for people.
+    pub fn place(&self) -> String {
+        self.node.as_ref().map_or_else(|| "peer to peer".to_owned(), |node| format!("on media node {node}"))
+    }
+
+    /// Whether this version knows what it says.
+    fn is_understood(&self) -> bool {
+        match self.mode {
+            RouteMode::P2p => true,
+            RouteMode::Sfu => self.node.is_some(),
+            RouteMode::Unknown => false,
+        }
+    }
 }
 
 /// A room as its nodes need it: identity, size and routes, without the rest.
@@ -274,11 +328,14 @@ impl CallRoom {
             || self.status.as_ref().is_some_and(|s| s.phase == Some(Phase::Ended))
     }
 
-    /// Whether this version knows all that its status says. One that a newer version wrote is left as it is.
+    /// Whether this version knows all that bears on its routes. One that a newer version wrote is left as it is.
     pub fn is_understood(&self) -> bool {
+        if self.spec.topology.as_ref().is_some_and(|t| t.mode == TopologyMode::Unknown) {
+            return false;
+        }
         let Some(status) = &self.status else { return true };
         let mut routes = status.route.iter().chain(&status.previous_route);
-        status.phase != Some(Phase::Unknown) && routes.all(|r| r.mode != RouteMode::Unknown)
+        status.phase != Some(Phase::Unknown) && routes.all(Route::is_understood)
     }
 
     /// What a node needs of it.

@@ -8,7 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// Condition types of a [`CallRoom`](crate::CallRoom).
 pub mod room {
-    /// A route names a node for it.
+    /// Its media flows where it should: on a media node, or peer to peer. False with `Ready` true is a call that goes on
+    /// peer to peer because no media node can take it.
     pub const PLACED: &str = "Placed";
     /// It can be joined.
     pub const READY: &str = "Ready";

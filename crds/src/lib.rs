@@ -12,13 +12,17 @@ pub mod load;
 pub mod medianode;
 pub mod mediapool;
 pub mod names;
+pub mod presence;
 mod schema;
+pub mod topology;
 
 pub use call_id::CallId;
 pub use callroom::{CallRoom, CallRoomSpec, CallRoomStatus, Route, RouteMode, RoutedRoom};
 pub use medianode::{MediaNode, MediaNodeSpec, MediaNodeStatus};
 pub use mediapool::{MediaPool, MediaPoolSpec, MediaPoolStatus};
+pub use presence::Presence;
 pub use schema::to_yaml;
+pub use topology::{Topology, TopologyMode};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

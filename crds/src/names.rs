@@ -17,6 +17,8 @@ pub const NODE_MANAGER: &str = "callplane-node-controller";
 pub const POOL_MANAGER: &str = "callplane-pool-controller";
 /// Field manager of a media node.
 pub const MEDIA_NODE_MANAGER: &str = "callplane-media-node";
+/// Field manager of the gateway's `status.presence`.
+pub const GATEWAY_MANAGER: &str = "callplane-gateway";
 
 /// Secret with the key that signs join tokens: `private.pem` (PKCS#8, ES256) and `kid`. Never mounted into a media node.
 pub const JOIN_KEYS_SECRET: &str = "callplane-join-keys";
@@ -24,6 +26,8 @@ pub const JOIN_KEYS_SECRET: &str = "callplane-join-keys";
 pub const JOIN_PUBLIC_SECRET: &str = "callplane-join-public";
 /// Service account of the media-node pods.
 pub const MEDIA_NODE_SERVICE_ACCOUNT: &str = "callplane-media-node";
+/// Service account of the gateway's pods.
+pub const GATEWAY_SERVICE_ACCOUNT: &str = "callplane-gateway";
 
 /// `iss` of a join token.
 pub const TOKEN_ISSUER: &str = "callplane";

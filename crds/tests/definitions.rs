@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use callplane_crds::{
-    CallRoom, MediaPool, RouteMode, all,
+    CallRoom, MediaPool, Presence, RouteMode, Topology, TopologyMode, all,
     callroom::Phase,
     mediapool::{Placement, ReachabilityMode},
     to_yaml,
@@ -205,6 +205,37 @@ fn understood<K: DeserializeOwned + Serialize>(document: &Value) -> Vec<String> 
 }
 
 #[test]
+fn a_topology_that_says_little_has_defaults_and_none_at_all_is_none() {
+    let read = |spec| serde_json::from_value::<callplane_crds::CallRoomSpec>(spec).expect("it is understood").topology;
+    assert_eq!(read(json!({})), None, "rooms that say nothing are as they always were");
+    let auto = Topology {
+        mode: TopologyMode::Auto,
+        p2p_max_participants: 2,
+        packet_loss_percent: 5,
+        stabilization_seconds: 30,
+    };
+    for spec in [json!({"topology": {}}), json!({"topology": {"mode": "Auto"}})] {
+        assert_eq!(read(spec), Some(auto.clone()));
+    }
+    assert_eq!(auto, Topology::default());
+    let written = json!({"mode": "P2P", "p2pMaxParticipants": 6, "packetLossPercent": 1, "stabilizationSeconds": 0});
+    let topology = read(json!({ "topology": written })).expect("a topology");
+    assert_eq!(serde_json::to_value(topology).expect("JSON"), written);
+}
+
+#[test]
+fn presence_is_written_as_the_gateway_writes_it() {
+    let at = "2026-01-01T00:00:00Z";
+    let written = json!({"participants": 3, "since": at, "epoch": 4, "failed": {"epoch": 3, "reason": "ICE failed"},
+        "sfuWanted": {"reason": "PeerConnectionFailed", "since": at}});
+    let presence: Presence = serde_json::from_value(written.clone()).expect("it is understood");
+    assert_eq!(serde_json::to_value(presence).expect("JSON"), written);
+    let least = json!({"participants": 0, "since": at});
+    let presence: Presence = serde_json::from_value(least.clone()).expect("it is understood");
+    assert_eq!(serde_json::to_value(presence).expect("JSON"), least, "apply claims nulls, so there are none");
+}
+
+#[test]
 fn samples_say_nothing_that_is_not_understood() {
     let samples = repository().join("manifests/samples");
     let files = [samples.clone(), samples.join("mediapools")].into_iter().flat_map(|folder| {
@@ -248,6 +279,25 @@ fn a_list_with_values_of_the_future_is_read() {
         rooms[1..].iter().all(|r| serde_json::to_value(r).is_err()),
         "what is not understood is never written back"
     );
+
+    let peers = json!({"epoch": 3, "mode": "P2P", "reason": "Shrunk", "since": "2026-01-01T00:00:00Z"});
+    let mut nowhere = peers.clone();
+    nowhere["mode"] = json!("SFU");
+    let said = |mode| json!({"metadata": {"name": "r"}, "spec": {"topology": {"mode": mode}}});
+    let wanted = json!({"participants": 2, "since": "2026-01-01T00:00:00Z",
+        "sfuWanted": {"reason": "Boredom", "since": "2026-01-01T00:00:00Z"}});
+    let list = json!([
+        room(json!({"phase": "Ready", "route": peers, "previousRoute": route("SFU")})),
+        room(json!({"phase": "Ready", "route": peers, "presence": wanted})),
+        room(json!({"phase": "Ready", "route": nowhere})),
+        said("Auto"),
+        said("P2P"),
+        said("SFU"),
+        said("Holographic"),
+    ]);
+    let rooms: Vec<CallRoom> = serde_json::from_value(list).unwrap();
+    let understood: Vec<bool> = rooms.iter().map(CallRoom::is_understood).collect();
+    assert_eq!(understood, [true, true, false, true, true, true, false]);
 
     let list = json!([
         {"metadata": {"name": "p"}, "spec": {"placement": "Scattered", "reachability": {"mode": "Pigeon"}}},

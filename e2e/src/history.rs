@@ -152,20 +152,20 @@ impl History {
         seen.context("a version that was just seen")
     }
 
-    /// Checks that no epoch of a room ever named two nodes, and that epochs never went back or skipped.
+    /// Checks that no epoch of a room ever named two nodes, or one and none, and that epochs never went back or skipped.
     /// A room without a route (not placed yet, or over) has no epoch.
     ///
     /// # Errors
     /// When one of this does not hold.
     pub fn judge_ownership(&self) -> Result<()> {
-        let mut owners: BTreeMap<(String, i64), String> = BTreeMap::new();
+        let mut owners: BTreeMap<(String, i64), Option<String>> = BTreeMap::new();
         let mut last: BTreeMap<String, i64> = BTreeMap::new();
         for seen in self.seen() {
             for route in seen.route.iter().chain(&seen.previous) {
                 let owner = owners.entry((seen.uid.clone(), route.epoch)).or_insert_with(|| route.node.clone());
                 ensure!(
                     *owner == route.node,
-                    "epoch {} of room {} named both {owner} and {}",
+                    "epoch {} of room {} named both {owner:?} and {:?}",
                     route.epoch,
                     seen.name,
                     route.node

@@ -19,7 +19,7 @@ impl Summary for CallRoom {
     fn summary(&self) -> String {
         let status = self.status.clone().unwrap_or_default();
         let route = |r: Option<callplane_crds::Route>| {
-            r.map_or("none".to_owned(), |r| format!("{}@{} ({})", r.epoch, r.node, r.reason))
+            r.map_or("none".to_owned(), |r| format!("{} {} ({})", r.epoch, r.place(), r.reason))
         };
         format!(
             "CallRoom {}: {:?}, route {}, before {}, {}",

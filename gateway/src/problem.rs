@@ -47,6 +47,8 @@ pub enum Code {
     Conflict,
     /// As many as there can be.
     TooMany,
+    /// The call is peer to peer, so there is no media node to ask.
+    NoMediaNode,
     /// The call is over.
     RoomEnded,
     /// `continue` is too old.
@@ -95,7 +97,7 @@ impl Code {
             | Self::KubernetesRefused => StatusCode::FORBIDDEN,
             Self::RoomNotFound | Self::NoSuchRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RoomExists | Self::Conflict | Self::TooMany => StatusCode::CONFLICT,
+            Self::RoomExists | Self::Conflict | Self::TooMany | Self::NoMediaNode => StatusCode::CONFLICT,
             Self::RoomEnded | Self::ContinueExpired => StatusCode::GONE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,

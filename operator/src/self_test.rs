@@ -65,8 +65,8 @@ pub async fn run(client: Client, namespace: &str, clock: Clock) -> Result<String
     let took = clock.now().mono.saturating_sub(began);
     let outcome = match outcome {
         Ok(Ok(room)) => {
-            let node = room.and_then(|r| r.status?.route).map_or_else(String::new, |route| route.node);
-            Ok(format!("CallRoom {namespace}/{name} was Ready on media node {node} after {} ms", took.as_millis()))
+            let place = room.and_then(|r| r.status?.route).map_or_else(String::new, |route| route.place());
+            Ok(format!("CallRoom {namespace}/{name} was Ready {place} after {} ms", took.as_millis()))
         }
         Ok(Err(error)) => Err(SelfTestError::Watch(error)),
         Err(_) => {

@@ -181,7 +181,7 @@ fn a_status_is_held_to_its_schema() {
         refused(tell(route(0, "SFU")).await, "status.route.epoch", "should be greater than or equal to 1")?;
         refused(tell(route(1, "MCU")).await, "status.route.mode", r#"Unsupported value: "MCU""#)?;
         refused(tell(json!({"phase": "Gone"})).await, "status.phase", r#"Unsupported value: "Gone""#)?;
-        refused(tell(json!({"route": {"epoch": 1}})).await, "", "status.route.node: Required value")?;
+        refused(tell(json!({"route": {"epoch": 1}})).await, "", "status.route.mode: Required value")?;
         let ready = json!({"type": "Ready", "status": "True", "reason": "A", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
         refused(tell(json!({"conditions": [ready, ready]})).await, "status.conditions[1]", "Duplicate value")?;
         refused(tell(json!({"people": 3})).await, "", r#"unknown field "status.people""#)

@@ -18,7 +18,7 @@ use crate::desk::{Desk, Keep, desk};
 fn kubectl_get_shows_what_a_person_looks_for() {
     desk("columns", |desk| async move {
         for (shown, expected) in [
-            (columns::<CallRoom>(&desk).await?, "Name Ready Node Epoch Participants Age"),
+            (columns::<CallRoom>(&desk).await?, "Name Ready Mode Node Epoch Participants Age"),
             (columns::<MediaNode>(&desk).await?, "Name Pool Ready Rooms Load Cordoned Age"),
             (columns::<MediaPool>(&desk).await?, "Name Desired Ready Cordoned Load Age"),
         ] {

@@ -61,7 +61,9 @@ fn judge_spread(rooms: &[CallRoom], nodes: &[MediaNode]) -> Result<()> {
     let mut demand: BTreeMap<String, Demand> = nodes.iter().map(|n| (n.name_any(), Demand::default())).collect();
     for room in rooms {
         let route = room.status.as_ref().and_then(|s| s.route.clone()).context("a room that is ready has a route")?;
-        let sum = demand.get_mut(&route.node).with_context(|| format!("{} is no node of the pool", route.node))?;
+        let sum = demand
+            .get_mut(route.node_name())
+            .with_context(|| format!("{} is no node of the pool", route.node_name()))?;
         *sum = sum.plus(Demand::of_room(room.spec.max_participants));
     }
     let largest = SIZES.iter().map(|size| Demand::of_room(*size).per_mille(&CAPACITY)).max().unwrap_or(0);

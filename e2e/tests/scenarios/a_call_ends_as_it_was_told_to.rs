@@ -40,7 +40,7 @@ async fn an_ended_call_tells_its_participants_and_is_deleted_later(scene: &Scene
     let lifetime = Lifetime { ttl_seconds_after_ended, ..Default::default() };
     scene.create("standup", CallRoomSpec { lifetime, ..scene::room_on(pool, 4) }).await?;
     let (room, route) = scene.ready("standup", scene::ROOM_READY).await?;
-    let node = scene.cluster.nodes().get(&route.node).await?;
+    let node = scene.cluster.nodes().get(route.node_name()).await?;
     let call = scene.call_id("standup");
     let token = scene.tokens.mint(&room, route.epoch, "alice")?;
     let api = MediaApi::of(&node)?;
@@ -52,7 +52,7 @@ async fn an_ended_call_tells_its_participants_and_is_deleted_later(scene: &Scene
     let told = events.until("room-closed", BUDGET).await?;
     println!("  the participant was told {:?} after the call was ended: {told}", began.elapsed());
     wait::until(&scene.rooms(), "standup", "to have ended", BUDGET, |room| ended(room?).then_some(())).await?;
-    wait::until(&scene.cluster.nodes(), &route.node, "to let go of the call", BUDGET, |node| {
+    wait::until(&scene.cluster.nodes(), route.node_name(), "to let go of the call", BUDGET, |node| {
         node?.status.as_ref()?.rooms.iter().all(|r| r.name != "standup").then_some(())
     })
     .await?;
@@ -68,7 +68,7 @@ async fn an_empty_call_ends_by_itself(scene: &Scene, pool: &str) -> Result<()> {
     scene.create("visited", spec).await?;
     scene.ready("empty", scene::ROOM_READY).await?;
     let (room, route) = scene.ready("visited", scene::ROOM_READY).await?;
-    let node = scene.cluster.nodes().get(&route.node).await?;
+    let node = scene.cluster.nodes().get(route.node_name()).await?;
     let call = scene.call_id("visited");
     let token = scene.tokens.mint(&room, route.epoch, "alice")?;
     let api = MediaApi::of(&node)?;

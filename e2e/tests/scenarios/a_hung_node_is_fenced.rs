@@ -22,19 +22,19 @@ fn a_hung_node_loses_its_rooms_and_refuses_their_old_epoch() {
             let node = nodes.iter().find(|n| n.metadata.name.as_deref() == Some(name));
             MediaApi::of(node.with_context(|| format!("{name} is no node of the pool"))?)
         };
-        let (call, zombie) = (scene.call_id("standup"), api(&first.node)?);
+        let (call, zombie) = (scene.call_id("standup"), api(first.node_name())?);
         let room = scene.rooms().get("standup").await?;
         let old_token = scene.tokens.mint(&room, 1, "alice")?;
         zombie.join(&call, &old_token).await?.map_err(|p| anyhow::anyhow!("the first join was refused: {p:?}"))?;
 
         let began = clock::now();
-        let hung = Hung::hang(scene.pod(&first.node).await?).await?;
+        let hung = Hung::hang(scene.pod(first.node_name()).await?).await?;
         let moved = history.until_epoch("standup", 2, DETECTED).await?;
         let route = moved.route.context("an epoch belongs to a route")?;
-        println!("  hung; epoch 2 on {} after {:?} ({})", route.node, moved.at - began, route.reason);
+        println!("  hung; epoch 2 on {} after {:?} ({})", route.node_name(), moved.at - began, route.reason);
         ensure!(route.node != first.node, "epoch 2 is on the node that hangs");
         let token = scene.tokens.mint(&room, 2, "alice")?;
-        let joined = api(&route.node)?.join(&call, &token).await?;
+        let joined = api(route.node_name())?.join(&call, &token).await?;
         joined.map_err(|p| anyhow::anyhow!("the new node refused: {p:?}"))?;
 
         // Asked while it hangs, the zombie answers as the first thing that it does when it wakes up.
@@ -53,7 +53,7 @@ fn a_hung_node_loses_its_rooms_and_refuses_their_old_epoch() {
         }
 
         let (nodes, budget) = (scene.cluster.nodes(), scene::POD_READY);
-        let end = wait::until(&nodes, &first.node, "to let go of the room", budget, |node| {
+        let end = wait::until(&nodes, first.node_name(), "to let go of the room", budget, |node| {
             let Some(node) = node else { return Some("is gone") };
             node.status.as_ref()?.rooms.iter().all(|r| r.name != "standup").then_some("serves no room")
         })

@@ -20,8 +20,8 @@ fn a_call_goes_on_elsewhere_when_its_node_is_killed() {
         let call = Call::start(&scene, "standup", 2).await?;
         let before = call.samples().len();
 
-        let pod = scene.pod(&first.node).await?;
-        let (pods, node) = (scene.cluster.pods(), first.node.clone());
+        let pod = scene.pod(first.node_name()).await?;
+        let (pods, node) = (scene.cluster.pods(), first.node_name().to_owned());
         let ended = tokio::spawn(async move {
             wait::until(&pods, &node, "to have ended", Duration::from_secs(20), |pod| {
                 pod.is_none_or(has_ended).then(clock::now)
@@ -38,7 +38,7 @@ fn a_call_goes_on_elsewhere_when_its_node_is_killed() {
         println!(
             "  killed; pod known to have ended after {:?}, epoch 2 on {} {:?} after that ({})",
             ended - killed,
-            route.node,
+            route.node_name(),
             moved.at.saturating_duration_since(ended),
             route.reason
         );

@@ -40,8 +40,8 @@ fn rooms_go_on_elsewhere_when_a_machine_loses_power() {
 
         let seen = history.latest().remove("room-0").context("the room is there")?;
         let route = seen.route.context("it has a route")?;
-        let node = nodes.iter().find(|n| n.metadata.name.as_ref() == Some(&route.node));
-        let api = MediaApi::of(node.with_context(|| format!("{} was not there before", route.node))?)?;
+        let node = nodes.iter().find(|n| n.metadata.name == route.node);
+        let api = MediaApi::of(node.with_context(|| format!("{} was not there before", route.node_name()))?)?;
         let token = scene.tokens.mint(&scene.rooms().get("room-0").await?, 2, "alice")?;
         let joined = api.join(&scene.call_id("room-0"), &token).await?;
         ensure!(joined.is_ok(), "the new node refused: {joined:?}");

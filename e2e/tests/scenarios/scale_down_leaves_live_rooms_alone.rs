@@ -42,7 +42,7 @@ fn a_pool_that_is_scaled_down_waits_for_its_calls_to_end() {
 
         scene.create("newcomer", scene::room_on(&pool, 4)).await?;
         let (_, route) = scene.ready("newcomer", scene::ROOM_READY).await?;
-        ensure!(route.node == stays, "a new room went to {}, which is cordoned", route.node);
+        ensure!(route.node_name() == stays, "a new room went to {}, which is cordoned", route.node_name());
         nothing_goes(&scene, &ours, 3).await?;
 
         // One node after the other: its rooms end, it goes, and the others are left alone.
@@ -73,7 +73,7 @@ fn a_pool_that_is_scaled_down_waits_for_its_calls_to_end() {
 fn rooms_by_node(history: &History) -> BTreeMap<String, Vec<String>> {
     let mut nodes = BTreeMap::<String, Vec<String>>::new();
     for (room, seen) in history.latest() {
-        nodes.entry(seen.route.map(|r| r.node).unwrap_or_default()).or_default().push(room);
+        nodes.entry(seen.route.and_then(|r| r.node).unwrap_or_default()).or_default().push(room);
     }
     nodes
 }

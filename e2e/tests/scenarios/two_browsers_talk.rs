@@ -15,7 +15,7 @@ fn two_browsers_talk_through_the_node_that_was_picked() {
         let began = clock::now();
         scene.create("standup", scene::room_on(&pool, 4)).await?;
         let (_, route) = scene.ready("standup", scene::ROOM_READY).await?;
-        println!("  Ready after {:?} on {}", began.elapsed(), route.node);
+        println!("  Ready after {:?} on {}", began.elapsed(), route.node_name());
         ensure!(route.epoch == 1, "the first route has epoch 1, not {}", route.epoch);
 
         let call = Call::start(&scene, "standup", 2).await?;
@@ -26,7 +26,7 @@ fn two_browsers_talk_through_the_node_that_was_picked() {
         call.until("frames and sound both ways", budget, |s| s.pages.iter().all(seen).then_some(())).await?;
 
         // The node that the route names carries it, and the room says how many are in it.
-        wait::until(&scene.cluster.nodes(), &route.node, "to report the participants", budget, |node| {
+        wait::until(&scene.cluster.nodes(), route.node_name(), "to report the participants", budget, |node| {
             let rooms = &node?.status.as_ref()?.rooms;
             rooms.iter().any(|r| r.name == "standup" && r.participants == 2).then_some(())
         })

@@ -206,7 +206,8 @@ async fn serving(gateway: &Gateway, id: &CallId, epoch: Option<i64>) -> Result<S
     let previous = room.status.as_ref().and_then(|s| s.previous_route.as_ref());
     let route = previous.filter(|route| Some(route.epoch) == epoch).or_else(|| current(&room));
     let route = route.ok_or_else(|| Problem::new(Code::RoomNotReady, "the room has no media node yet"))?;
-    Ok(route.node.clone())
+    let none = || Problem::new(Code::NoMediaNode, "the call is peer to peer: no media node carries it");
+    route.node.clone().ok_or_else(none)
 }
 
 fn current(room: &CallRoom) -> Option<&Route> {

@@ -88,7 +88,7 @@ pub struct RouteView {
     /// Counts the routes of the call from 1.
     #[schema(minimum = 1)]
     epoch: i64,
-    /// How media flows: `SFU`.
+    /// How media flows: `P2P` or `SFU`.
     #[schema(example = "SFU")]
     mode: String,
 }

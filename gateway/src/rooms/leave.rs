@@ -66,8 +66,9 @@ pub async fn leave(
         }
     };
     check_text("userId", &user, MAX_USER)?;
-    let Some(route) = room.status.as_ref().and_then(|s| s.route.as_ref()).filter(|_| !room.is_over()) else {
-        // Nobody is in a call that runs nowhere.
+    let routes = room.status.iter().flat_map(|s| s.route.iter().chain(&s.previous_route));
+    let Some(route) = routes.into_iter().find(|route| route.node.is_some()).filter(|_| !room.is_over()) else {
+        // No media node has anybody in a call that runs on none.
         return Ok(Json(serde_json::json!({})).into_response());
     };
     let token = match &caller {

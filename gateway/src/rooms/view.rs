@@ -25,7 +25,7 @@ const LONGEST_PAGE: u32 = 500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum RoomStatus {
-    /// It has no media node yet.
+    /// It cannot be joined yet.
     Scheduled,
     /// It can be joined, or could and will again in a moment.
     Active,
@@ -42,7 +42,7 @@ pub struct Room {
     pub room_id: String,
     /// Where the call is in its life.
     pub status: RoomStatus,
-    /// How media flows: `SFU`. Absent while there is no route.
+    /// How media flows: `P2P` or `SFU`. Absent while there is no route.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "SFU")]
     pub mode: Option<String>,
@@ -113,7 +113,7 @@ impl From<&CallRoom> for Room {
 /// As clients are told it. Of a mode that only a newer version knows there is nothing to tell.
 pub(super) fn mode(mode: RouteMode) -> Option<String> {
     match mode {
-        RouteMode::Sfu => Some("SFU".to_owned()),
+        RouteMode::P2p | RouteMode::Sfu => Some(mode.as_str().to_owned()),
         RouteMode::Unknown => None,
     }
 }

@@ -99,6 +99,10 @@ async fn what_cannot_be_passed_on_says_why() {
     world.kubernetes.room("team", "standup");
     world.knows("team", "standup").await;
     assert_eq!(get("/api/rooms/team.standup/x", 1).await, (503, "room-not-ready".into()));
+    let peers = json!({"epoch": 1, "mode": "P2P", "reason": "Scheduled", "since": "2026-11-21T14:00:00Z"});
+    world.kubernetes.status("team", "standup", json!({"phase": "Ready", "route": peers}));
+    world.knows("team", "standup").await;
+    assert_eq!(get("/api/rooms/team.standup/x", 1).await, (409, "no-media-node".into()));
     world.kubernetes.place("team", "standup", "mn-a", 1);
     world.knows("team", "standup").await;
     assert_eq!(get("/api/rooms/team.standup/x", 1).await, (503, "node-not-ready".into()));

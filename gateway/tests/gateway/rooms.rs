@@ -203,4 +203,17 @@ async fn leaving_is_told_to_the_media_node() {
         assert_ne!(asked.headers["authorization"], format!("Bearer {API_KEY}"), "a node never sees an API key");
     }
     assert_eq!(world.backend("POST", leave, json!({})).await.body["field"], "userId");
+
+    let peers = json!({"epoch": 2, "mode": "P2P", "reason": "Shrunk", "since": "2026-11-21T14:00:00Z"});
+    world.kubernetes.status("team", "standup", json!({"phase": "Ready", "route": peers}));
+    world.knows("team", "standup").await;
+    assert_eq!(world.backend("GET", "/v1/rooms/team.standup", Value::Null).await.text("mode"), "P2P");
+    assert_eq!(world.backend("POST", leave, json!({"userId": "bob"})).await.status, 200, "there is no node to tell");
+    let before =
+        json!({"epoch": 1, "mode": "SFU", "node": "mn-a", "reason": "Scheduled", "since": "2026-11-21T14:00:00Z"});
+    let moving = json!({"phase": "Ready", "route": peers, "previousRoute": before});
+    world.kubernetes.status("team", "standup", moving);
+    world.knows("team", "standup").await;
+    assert_eq!(world.send("POST", leave, &bob, json!({})).await.status, 200);
+    assert!(node.asked.recv().await.is_some(), "they may still be on the node that the call leaves");
 }

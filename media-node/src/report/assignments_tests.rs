@@ -62,6 +62,26 @@ fn a_room_is_let_go_for_what_the_api_server_says_of_it_now() {
 }
 
 #[test]
+fn a_call_that_went_peer_to_peer_is_served_until_its_clients_have_moved() {
+    let peers = || route(2, "");
+    let mut rooms = serving_a();
+    assert_eq!(rooms.hear(News::Changed(Source::PreviousRoute, room(2, peers(), route(1, ME)))), []);
+    assert_eq!(rooms.hear(News::Left(Source::Route, id("a"), 2)), []);
+    let asked = rooms.hear(News::Left(Source::PreviousRoute, id("a"), 3));
+    let [Order::Confirm(_, ticket)] = asked[..] else { panic!("it is not asked for: {asked:?}") };
+    let gone = room(3, peers(), None);
+    assert_eq!(rooms.hear(News::Confirmed(id("a"), ticket, Some(gone))), [Order::Release(id("a"), Why::Moved)]);
+
+    // It comes back before they have: the node serves the newer epoch, and who is in stays in.
+    let mut rooms = serving_a();
+    rooms.hear(News::Changed(Source::PreviousRoute, room(2, peers(), route(1, ME))));
+    rooms.hear(News::Left(Source::Route, id("a"), 2));
+    assert_eq!(rooms.hear(News::Changed(Source::Route, room(3, route(3, ME), peers()))), [serve(3)]);
+    assert_eq!(rooms.hear(News::Left(Source::PreviousRoute, id("a"), 3)), []);
+    assert_eq!(rooms.serving().count(), 1);
+}
+
+#[test]
 fn the_old_side_of_a_move_serves_its_epoch_until_the_clients_have_moved() {
     let mut rooms = serving_a();
     let moving = room(2, route(2, OTHER), route(1, ME));

@@ -55,7 +55,7 @@ pub(crate) fn route(epoch: i64, node: &str, since: u64) -> Route {
     Route {
         epoch,
         mode: RouteMode::Sfu,
-        node: node.to_owned(),
+        node: Some(node.to_owned()),
         reason: "Scheduled".to_owned(),
         since: Time(wall(since)),
     }

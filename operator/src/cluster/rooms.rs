@@ -141,8 +141,8 @@ impl Cluster {
     fn refresh_holds(&mut self, key: &RoomKey, effects: &mut Effects) {
         let Some(entry) = self.rooms.get_mut(key) else { return };
         let status = entry.object.status.as_ref();
-        let route = status.and_then(|s| s.route.as_ref()).map(|r| r.node.clone());
-        let previous = status.and_then(|s| s.previous_route.as_ref()).map(|r| r.node.clone());
+        let route = status.and_then(|s| s.route.as_ref()).and_then(|r| r.node.clone());
+        let previous = status.and_then(|s| s.previous_route.as_ref()).and_then(|r| r.node.clone());
         let assumed = entry.assumed.as_ref().map(|a| a.node.clone());
         let wanted: BTreeSet<String> = route.into_iter().chain(previous).chain(assumed).collect();
         let demand = Demand::of_room(entry.object.spec.max_participants);

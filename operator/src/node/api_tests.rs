@@ -36,7 +36,7 @@ async fn look(server: &Shared, ctx: &Arc<Context>) -> (Next, String, i64) {
     room::reconcile(key("r"), Arc::clone(ctx)).await;
     let room: callplane_crds::CallRoom = stored(server, "r").unwrap();
     let route = room.status.unwrap().route.unwrap();
-    (next, route.node, route.epoch)
+    (next, route.node.unwrap(), route.epoch)
 }
 
 fn fails(server: &Shared, what: String) {

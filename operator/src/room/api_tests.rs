@@ -73,7 +73,7 @@ async fn a_write_whose_answer_was_lost_is_not_decided_otherwise() {
     server.lock().unwrap().forgets = 1;
     assert_eq!(reconcile(key("r"), Arc::clone(&ctx)).await, Next::RetrySoon);
     let written = room_at(&server, "r");
-    let node = written.status.clone().unwrap().route.unwrap().node;
+    let node = written.status.clone().unwrap().route.unwrap().node.unwrap();
     assert_eq!(ctx.cluster().rooms_on(&node).count(), 1, "its place stays reserved");
     // The other node looks better now, but the watch has not told yet what became of the write.
     sees(&ctx, placed("filler", 9, 50, &node));

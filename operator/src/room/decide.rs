@@ -81,7 +81,8 @@ pub enum Verdict {
 /// Decides about one room.
 pub fn decide(world: &World<'_>, now: Now) -> Plan {
     let room = world.room;
-    let current = room.status.clone().unwrap_or_default();
+    // What the gateway says stands beside what is said here.
+    let current = CallRoomStatus { presence: None, ..room.status.clone().unwrap_or_default() };
     let idle = |verdict| Plan { status: None, assume: None, delete: false, waits: false, again: None, verdict };
     // What a newer operator decided is not understood here, so it is not touched either.
     if room.metadata.deletion_timestamp.is_some() || !room.is_understood() {
@@ -113,7 +114,7 @@ pub fn decide(world: &World<'_>, now: Now) -> Plan {
     let verdict = match (&routes, &current.route) {
         (Routes { chosen: Some(to), .. }, None) => Verdict::Placed { node: to.node.clone() },
         (Routes { chosen: Some(to), .. }, Some(from)) => {
-            Verdict::Rerouted { from: from.node.clone(), to: to.node.clone() }
+            Verdict::Rerouted { from: from.node_name().to_owned(), to: to.node.clone() }
         }
         (Routes { refusal: Some(refusal), .. }, _) => Verdict::Refused(*refusal),
         _ => Verdict::Updated,
@@ -173,7 +174,7 @@ fn ongoing(world: &World<'_>, current: &CallRoomStatus, routes: &Routes, now: No
     };
     let (placed, ready, phase) = match (&routes.refusal, &routes.route) {
         (None, Some(route)) => (
-            condition(condition::room::PLACED, Status::True, &route.reason, format!("on media node {}", route.node)),
+            condition(condition::room::PLACED, Status::True, &route.reason, route.place()),
             condition(condition::room::READY, Status::True, "Routed", String::new()),
             Phase::Ready,
         ),
@@ -193,6 +194,8 @@ fn ongoing(world: &World<'_>, current: &CallRoomStatus, routes: &Routes, now: No
         participants: people(world, current).or(is_ready.then_some(0)),
         route: routes.route.clone(),
         previous_route: routes.previous.clone(),
+        // The gateway's, and never claimed by a write of ours.
+        presence: None,
         started_at: current.started_at.clone().or_else(|| is_ready.then(|| Time(now.wall_seconds()))),
         ended_at: None,
         conditions: vec![placed, ready],
@@ -231,6 +234,7 @@ fn ended(world: &World<'_>, current: &CallRoomStatus, reason: &'static str, now:
         // No route any more: the node's watch drops the room, and the node closes it.
         route: None,
         previous_route: None,
+        presence: None,
         started_at: current.started_at.clone(),
         ended_at: Some(Time(at)),
         conditions,

@@ -115,7 +115,7 @@ fn a_lost_node_is_followed_by_the_next_epoch() {
     assert_eq!(plan.verdict, Verdict::Rerouted { from: "a".into(), to: "b".into() });
     let status = plan.status.unwrap();
     let next = status.route.unwrap();
-    assert_eq!((next.epoch, next.node.as_str(), next.reason.as_str()), (2, "b", "NodeLost"));
+    assert_eq!((next.epoch, next.node_name(), next.reason.as_str()), (2, "b", "NodeLost"));
     assert_eq!(status.previous_route, None, "nobody is on a dead node");
     assert_eq!(status.started_at, Some(Time(wall(0))), "the call goes on");
 }

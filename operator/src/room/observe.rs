@@ -58,8 +58,8 @@ pub fn observe<'a>(cluster: &'a Cluster, key: &RoomKey, now: Now) -> Option<Worl
     let sight = |node: Option<&str>| node.map(|name| look(cluster, cluster.node(name), key, now));
     let mut world = World {
         room,
-        route: sight(status.and_then(|s| s.route.as_ref()).map(|r| r.node.as_str())),
-        previous: sight(status.and_then(|s| s.previous_route.as_ref()).map(|r| r.node.as_str())),
+        route: sight(status.and_then(|s| s.route.as_ref()).and_then(|r| r.node.as_deref())),
+        previous: sight(status.and_then(|s| s.previous_route.as_ref()).and_then(|r| r.node.as_deref())),
         assumed: entry.assumed.as_ref(),
         written: entry.written,
         changed: entry.changed,

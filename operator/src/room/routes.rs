@@ -76,7 +76,7 @@ pub fn routes(world: &World<'_>, now: Now) -> Routes {
             let new = Route {
                 epoch,
                 mode: RouteMode::Sfu,
-                node: node.to_owned(),
+                node: Some(node.to_owned()),
                 reason: reason.to_owned(),
                 since: Time(now.wall_seconds()),
             };
