@@ -12,9 +12,10 @@ export CLUSTER ?= local
 export REGISTRY
 
 BROWSER = e2e/browser/node_modules/.package-lock.json
+CLIENT = clients/js/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test unit interop fuzz charts-test e2e lint crds openapi manifests cluster-up cluster-down bench-placement bench-sfu
+.PHONY: help build demo demo-down test unit web interop client-browser fuzz charts-test e2e lint crds openapi manifests cluster-up cluster-down bench-placement bench-sfu bench-switch
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,12 +29,22 @@ demo: ## A call in browsers on a Kubernetes cluster on this machine (CLUSTER=kin
 demo-down: ## Remove the demo, and the cluster that it started
 	@e2e/demo/demo.sh down
 
-test: unit interop charts-test e2e ## Every test: units, real programs, chart, and the scenarios on a real cluster
+test: unit interop client-browser charts-test e2e ## Every test: units, real programs, chart, and the scenarios on a real cluster
 
-unit: $(BROWSER) ## Tests that need no cluster
+unit: $(BROWSER) $(CLIENT) ## Tests that need no cluster
 	cargo test --workspace --exclude callplane-e2e --exclude callplane-fuzz --locked
 	media-node/fuzz/run.sh 5
 	cd e2e/browser && CALLPLANE_MEDIA_NODE=$(CARGO_TARGET_DIR)/debug/callplane-media-node npm test
+	cd clients/js && npm test
+
+web: $(CLIENT) ## Build the JavaScript client and the web app that the gateway serves
+	cd clients/js && npm run --silent build
+	node clients/web/build.mjs
+
+client-browser: $(BROWSER) web ## Calls of the JavaScript client in real browsers, against the programs without a cluster
+	@e2e/cluster/tools.sh
+	cargo build --locked -p callplane-operator -p callplane-media-node -p callplane-gateway
+	cd clients/js && npm run --silent test:browser
 
 fuzz: ## Feed the media node's parsers with arbitrary bytes (ARGS="seconds target...", default 600 each)
 	media-node/fuzz/run.sh $(or $(ARGS),600)
@@ -51,7 +62,7 @@ e2e: $(BROWSER) ## The scenarios on a real cluster (ARGS="name" runs those whose
 
 lint: ## Formatting, lints, licences, shell scripts, chart; generated files are up to date
 	@e2e/cluster/tools.sh lint
-	@$(MAKE) --no-print-directory $(BROWSER)
+	@$(MAKE) --no-print-directory $(BROWSER) $(CLIENT)
 	@e2e/cluster/lint.sh
 
 crds: ## Generate the CRDs from their Rust types
@@ -82,6 +93,15 @@ bench-sfu: ## Measure the media node beside other media servers (ARGS="--case ca
 	@bench/peers/build.sh
 	cargo build --release --locked -p callplane-media-node -p callplane-bench --bin callplane-media-node --bin bench-sfu
 	$(CARGO_TARGET_DIR)/release/bench-sfu $(ARGS)
+
+bench-switch: $(BROWSER) web ## Measure the gaps at route changes in real browsers (ARGS="30": so many)
+	@e2e/cluster/tools.sh
+	cargo build --release --locked -p callplane-operator -p callplane-media-node -p callplane-gateway
+	cd clients/js && CALLPLANE_BIN=$(CARGO_TARGET_DIR)/release npm run --silent bench:switch -- $(ARGS)
+
+$(CLIENT): clients/js/package-lock.json
+	cd clients/js && npm ci --no-audit --no-fund --prefer-offline
+	@touch $@
 
 $(BROWSER): e2e/browser/package-lock.json
 	cd e2e/browser && npm ci --no-audit --no-fund --prefer-offline

@@ -9,7 +9,7 @@ CONTEXTS=$CACHE/images
 mkdir -p "$CONTEXTS"
 buildah_() { buildah --root "$CACHE/buildah" --runroot "$CACHE/buildah-run" "$@"; }
 
-# image NAME CONTAINERFILE FILE... [-- BUILD_ARGUMENT...]: an image whose context is the given files.
+# image NAME CONTAINERFILE FILE... [-- BUILD_ARGUMENT...]: an image whose context is the given files and directories.
 image() {
   local name=$1 containerfile=$2 key reference=localhost/callplane/$1:dev files=()
   shift 2
@@ -18,13 +18,13 @@ image() {
     shift
   done
   [[ ${1:-} != -- ]] || shift
-  key=$(cat "$containerfile" "${files[@]}" <(echo "$@") | sha256sum | cut -c1-16)
+  key=$(cat "$containerfile" <(find "${files[@]}" -type f -print0 | sort -z | xargs -0 cat) <(echo "$@") | sha256sum | cut -c1-16)
   local archive=$CONTEXTS/$name-$key.tar
   if [[ ! -e $archive ]]; then
     say "building image $reference"
     rm -rf "${CONTEXTS:?}/$name" "$CONTEXTS/$name"-*.tar*
     mkdir "$CONTEXTS/$name"
-    cp "${files[@]}" "$CONTEXTS/$name/"
+    cp -r "${files[@]}" "$CONTEXTS/$name/"
     {
       buildah_ bud --pull=false --layers=false --file "$containerfile" --tag "$reference" "$@" "$CONTEXTS/$name" &&
         buildah_ push "$reference" "docker-archive:$archive.new:$reference"
@@ -80,11 +80,23 @@ project() {
     -p callplane-operator -p callplane-media-node -p callplane-gateway)
   lock_images
   base
-  for name in operator media-node gateway; do
+  for name in operator media-node; do
     image "$name" "$REPO_DIR/images/$name.Containerfile" "$target/release/callplane-$name" -- \
       --build-arg "BASE=$BASE" --build-arg "BUILDER=$BASE"
   done
+  web_app
+  image gateway "$REPO_DIR/images/gateway.Containerfile" "$target/release/callplane-gateway" "$CONTEXTS/web-app/clients" -- \
+    --build-arg "BASE=$BASE" --build-arg "BUILDER=$BASE" --build-arg "NODE=$BASE"
   tag_project
+}
+
+# The web app, where the gateway's Containerfile looks for it.
+web_app() {
+  make --no-print-directory --silent -C "$REPO_DIR" web >"$CACHE/web-app.log" 2>&1 ||
+    die "the web app did not build (see $CACHE/web-app.log)"
+  rm -rf "$CONTEXTS/web-app"
+  mkdir -p "$CONTEXTS/web-app/clients/web"
+  cp -r "$REPO_DIR/clients/web/dist" "$CONTEXTS/web-app/clients/web/"
 }
 
 # A tag that changes with what the images hold, so that an upgrade is an upgrade: the same tag again

@@ -26,6 +26,8 @@ say "go vet"
 
 say "browser code"
 (cd e2e/browser && npm run --silent lint)
+(cd clients/js && npm run --silent lint)
+(cd clients/web && npm run --silent lint)
 
 say "helm lint"
 helm lint --quiet --strict charts/callplane

@@ -55,6 +55,9 @@ pub struct Serve {
     /// the API key in hexadecimal. Re-read every 5 s. Without it no backend may call.
     #[arg(long, env = "CALLPLANE_API_KEYS", value_name = "PATH", default_value = "/etc/callplane/api-keys")]
     pub api_keys: PathBuf,
+    /// Directory with the web app (clients/web/dist), read at the start. Without it none is served.
+    #[arg(long, env = "CALLPLANE_WEB_ROOT", value_name = "PATH")]
+    pub web_root: Option<PathBuf>,
     /// Life of join tokens, 1m to 10m.
     #[arg(long, env = "CALLPLANE_TOKEN_TTL", default_value = "10m", value_parser = token_ttl)]
     pub token_ttl: Duration,

@@ -71,7 +71,7 @@ async fn no_such_route() -> Problem {
     Problem::new(Code::NoSuchRoute, "nothing is served here")
 }
 
-async fn method_not_allowed() -> Problem {
+pub(crate) async fn method_not_allowed() -> Problem {
     Problem::new(Code::MethodNotAllowed, "not with this method")
 }
 

@@ -19,6 +19,7 @@ pub mod rooms;
 pub mod run;
 #[cfg(test)]
 mod testing;
+pub mod web;
 
 use std::{sync::Arc, time::Duration};
 

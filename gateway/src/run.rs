@@ -23,6 +23,7 @@ use crate::{
     metrics::Metrics,
     openapi,
     proxy::Forwarder,
+    web::Web,
 };
 
 /// How long requests under way may take when the process ends.
@@ -48,6 +49,7 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let watches = watch_client(&cluster).context("cannot make a Kubernetes client")?;
     let origins = config.cors_origin.iter().map(|origin| origin.parse());
     let origins: Vec<HeaderValue> = origins.collect::<Result<_, _>>().context("--cors-origin")?;
+    let web = config.web_root.as_deref().map(Web::read).transpose().context("--web-root")?.unwrap_or_default();
     let (clock, metrics, closing) = (Clock::start(), Metrics::default(), CancellationToken::new());
     let signer = Signer::new(config.join_keys, clock.now());
     let api_keys = ApiKeys::new(config.api_keys).context("cannot read the API keys")?;
@@ -79,7 +81,7 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         }
     });
     let listener = listen(config.listen).await?;
-    let app = http::router(gateway.clone(), &origins).into_make_service_with_connect_info::<SocketAddr>();
+    let app = web.before(http::router(gateway.clone(), &origins)).into_make_service_with_connect_info::<SocketAddr>();
     let finished = closing.clone().cancelled_owned();
     let mut server = tokio::spawn(async move { axum::serve(listener, app).with_graceful_shutdown(finished).await });
     tracing::info!(listen = %config.listen, "serves");

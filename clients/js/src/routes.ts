@@ -1,0 +1,114 @@
+// Which paths there are, which is acknowledged, and which is let go of, as a route follows another.
+//
+// A path is the media of one epoch. The new one is opened while the old one carries media; it is acknowledged when
+// media flows; the old one is closed when everybody has acknowledged. Pure: told what happened, says what to do.
+
+import type { Mode } from './wire.ts';
+
+/** How long the old path goes on after everybody has acknowledged the new one, in milliseconds: the last ones are still fading. */
+export const LINGER_MS = 300;
+/** Paths that are kept at a time. The oldest go first: three routes within a moment need no more. */
+export const MAX_PATHS = 3;
+
+export type Phase =
+  /** It is being opened. */
+  | 'opening'
+  /** Media flows, and the gateway was told. */
+  | 'flowing'
+  /** It does not come to be, and the gateway was told. */
+  | 'failed';
+
+export interface PathState {
+  readonly epoch: number;
+  readonly mode: Mode;
+  readonly phase: Phase;
+}
+
+export interface Routes {
+  /** By epoch, oldest first. The last one is where the call is going. */
+  readonly paths: readonly PathState[];
+  /** Mode of the newest path whose media flows: what a person is told. */
+  readonly shown: Mode | undefined;
+  /** Newest epoch that everybody has reached. */
+  readonly finished: number;
+}
+
+export type Input =
+  | { type: 'route'; epoch: number; mode: Mode }
+  | { type: 'flowing'; epoch: number }
+  | { type: 'failed'; epoch: number; reason: string }
+  | { type: 'switched'; epoch: number; success: boolean };
+
+export type Effect =
+  | { type: 'open'; epoch: number; mode: Mode }
+  | { type: 'ack'; epoch: number; success: boolean; reason?: string }
+  | { type: 'close'; epoch: number; afterMs: number };
+
+export const NO_ROUTES: Routes = { paths: [], shown: undefined, finished: 0 };
+
+export function decide(routes: Routes, input: Input): { routes: Routes; effects: Effect[] } {
+  switch (input.type) {
+    case 'route':
+      return onRoute(routes, input);
+    case 'flowing':
+      return onPhase(routes, input.epoch, 'flowing', { type: 'ack', epoch: input.epoch, success: true });
+    case 'failed':
+      return onPhase(routes, input.epoch, 'failed', { type: 'ack', epoch: input.epoch, success: false, reason: input.reason });
+    case 'switched':
+      return onSwitched(routes, input);
+  }
+}
+
+/** The path that the call is going to. */
+export function target({ paths }: Routes): PathState | undefined {
+  return paths.at(-1);
+}
+
+function onRoute(routes: Routes, { epoch, mode }: { epoch: number; mode: Mode }) {
+  const newest = target(routes);
+  // What is told again changes nothing; what is older was overtaken.
+  if (newest && epoch <= newest.epoch) return { routes, effects: [] };
+  const paths = [...routes.paths, { epoch, mode, phase: 'opening' as const }];
+  const effects: Effect[] = [{ type: 'open', epoch, mode }];
+  while (paths.length > MAX_PATHS) {
+    // The oldest that shows nothing; else the oldest.
+    const at = Math.max(0, paths.findIndex(({ phase }) => phase !== 'flowing'));
+    const index = at >= paths.length - 1 ? 0 : at;
+    const [gone] = paths.splice(index, 1);
+    if (gone) effects.push({ type: 'close', epoch: gone.epoch, afterMs: 0 });
+  }
+  return { routes: settled(routes, paths), effects };
+}
+
+function onPhase(routes: Routes, epoch: number, phase: Phase, ack: Effect) {
+  const known = routes.paths.find((path) => path.epoch === epoch);
+  if (!known || known.phase === phase) return { routes, effects: [] };
+  const paths = routes.paths.map((path) => (path.epoch === epoch ? { ...path, phase } : path));
+  const next = settled(routes, paths);
+  const left = phase === 'flowing' && epoch <= routes.finished ? leave(next, epoch) : { routes: next, effects: [] };
+  return { routes: left.routes, effects: [ack, ...left.effects] };
+}
+
+function onSwitched(routes: Routes, { epoch, success }: { epoch: number; success: boolean }) {
+  if (!success) {
+    // Back to what there was, if anything is left of it.
+    const older = routes.paths.filter((path) => path.epoch !== epoch);
+    if (older.length === routes.paths.length || older.length === 0) return { routes, effects: [] };
+    return { routes: settled(routes, older), effects: [{ type: 'close', epoch, afterMs: 0 } as const] };
+  }
+  const finished = { ...routes, finished: Math.max(routes.finished, epoch) };
+  // Whoever has not got there yet goes on with what works until it has.
+  const reached = routes.paths.find((path) => path.epoch === epoch);
+  return reached?.phase === 'flowing' ? leave(finished, epoch) : { routes: finished, effects: [] };
+}
+
+/** Lets go of everything before `epoch`. */
+function leave(routes: Routes, epoch: number): { routes: Routes; effects: Effect[] } {
+  const gone = routes.paths.filter((path) => path.epoch < epoch);
+  const effects = gone.map((path): Effect => ({ type: 'close', epoch: path.epoch, afterMs: LINGER_MS }));
+  return { routes: settled(routes, routes.paths.filter((path) => path.epoch >= epoch)), effects };
+}
+
+function settled(routes: Routes, paths: readonly PathState[]): Routes {
+  return { ...routes, paths, shown: paths.findLast(({ phase }) => phase === 'flowing')?.mode };
+}

@@ -1,0 +1,286 @@
+// Through a media server: mediasoup-client over the media node's HTTP API.
+
+import { Device, type types } from 'mediasoup-client';
+import { CallError } from './error.ts';
+import { encodingsFor } from './encodings.ts';
+import { kindOf, SOURCES, type Path, type PathListener, type RemoteTrack, type Source } from './path.ts';
+import { RoomApi, type Room } from './room-api.ts';
+import { START_BITRATE_KBPS } from './sdp.ts';
+import { sleep } from './timing.ts';
+import type { ProducerInfo, ServerEvents } from './wire.ts';
+
+const FAILED = 'TransportFailed';
+/** How long a connection that says `disconnected` may come back by itself, in milliseconds. */
+const DISCONNECTED_MS = 2000;
+/** How often the room is read until what everybody publishes is known: an event may come before we listen. */
+const LOOK_AGAIN_MS = [300, 700, 1500, 3000];
+
+type Publication = { track: MediaStreamTrack; producer: types.Producer };
+interface Subscription {
+  info: ProducerInfo;
+  source: Source;
+  consumer?: types.Consumer;
+  remote?: RemoteTrack;
+  paused: boolean;
+}
+
+export interface SfuOptions {
+  epoch: number;
+  self: string;
+  apiUrl: string;
+  token: () => string;
+  iceServers: RTCIceServer[];
+  rtpCapabilities: types.RtpCapabilities | undefined;
+  listener: PathListener;
+}
+
+export class Sfu implements Path {
+  readonly mode = 'SFU';
+  readonly epoch: number;
+  #options: SfuOptions;
+  #api: RoomApi;
+  #device = new Device();
+  #send: types.Transport | undefined;
+  #recv: types.Transport | undefined;
+  #published = new Map<Source, Publication>();
+  #publishing: Promise<void> = Promise.resolve();
+  /** By producer id. */
+  #subscribed = new Map<string, Subscription>();
+  /** Producers that have ended: an answer that is under way may still name them. */
+  #ended = new Set<string>();
+  #stop = new AbortController();
+
+  constructor(options: SfuOptions) {
+    this.epoch = options.epoch;
+    this.#options = options;
+    this.#api = new RoomApi(options.apiUrl, options.token);
+  }
+
+  get #closed(): boolean {
+    return this.#stop.signal.aborted;
+  }
+
+  /** Everything that does not wait for something else is asked at once. */
+  async open(local: ReadonlyMap<Source, MediaStreamTrack>): Promise<void> {
+    const { rtpCapabilities, iceServers } = this.#options;
+    const first = rtpCapabilities ? undefined : this.#api.room();
+    const [send, recv, room] = await Promise.all([this.#api.createTransport('send'), this.#api.createTransport('recv'), first]);
+    const routerRtpCapabilities = rtpCapabilities ?? room?.routerRtpCapabilities;
+    if (!routerRtpCapabilities) throw new CallError('invalid', 'the media node did not say what it can do');
+    await this.#device.load({ routerRtpCapabilities });
+    if (this.#closed) return;
+    this.#send = this.#wire(this.#device.createSendTransport({ ...send, iceServers }));
+    this.#recv = this.#wire(this.#device.createRecvTransport({ ...recv, iceServers }));
+    this.#send.on('produce', ({ kind, rtpParameters, appData }, done, fail) => {
+      this.#api.produce(send.id, { kind, rtpParameters, appData }).then(done, fail);
+    });
+    const publishing = Promise.all(SOURCES.map((source) => this.publish(source, local.get(source))));
+    this.#learn(room ?? (await this.#api.room()));
+    void this.#lookAgain();
+    await publishing;
+  }
+
+  publish(source: Source, track: MediaStreamTrack | undefined): Promise<void> {
+    const done = this.#publishing.then(() => this.#publish(source, track));
+    this.#publishing = done.catch(() => {});
+    return done;
+  }
+
+  setPaused(source: Source, paused: boolean): void {
+    const published = this.#published.get(source);
+    // It is a courtesy to the others: the track itself is silent already.
+    if (published) this.#api.pause(published.producer.id, paused).catch(() => {});
+  }
+
+  setPeers(userIds: ReadonlySet<string>): void {
+    for (const { info } of [...this.#subscribed.values()]) {
+      if (!userIds.has(info.participantId)) this.#drop(info.id);
+    }
+  }
+
+  isConnected(): boolean {
+    const isUp = (transport: types.Transport | undefined) => !transport || transport.connectionState === 'connected';
+    return (this.#published.size === 0 || isUp(this.#send)) && (this.#subscribed.size === 0 || isUp(this.#recv));
+  }
+
+  expected(): RemoteTrack[] {
+    return [...this.#subscribed.values()].flatMap(({ remote, paused }) => (remote && !paused ? [remote] : []));
+  }
+
+  /** What was announced and is not there yet. */
+  get isSubscribing(): boolean {
+    return [...this.#subscribed.values()].some(({ remote }) => !remote);
+  }
+
+  reports(): Promise<RTCStatsReport[]> {
+    const open = [this.#send, this.#recv].filter((transport) => transport && !transport.closed);
+    return Promise.all(open.map((transport) => transport!.getStats()));
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#stop.abort();
+    // The node notices by itself (DTLS close_notify).
+    this.#send?.close();
+    this.#recv?.close();
+    for (const id of [...this.#subscribed.keys()]) this.#drop(id);
+  }
+
+  onProducer(info: ProducerInfo): void {
+    this.#subscribe(info);
+  }
+
+  onProducerClosed({ producerId, closedBy }: ServerEvents['producer-closed']): void {
+    this.#ended.add(producerId);
+    this.#drop(producerId);
+    const own = [...this.#published].find(([, { producer }]) => producer.id === producerId);
+    if (own && closedBy !== undefined) {
+      own[1].producer.close();
+      this.#published.delete(own[0]);
+    }
+  }
+
+  onConsumerClosed({ consumerId, producerId }: ServerEvents['consumer-closed']): void {
+    if (this.#subscribed.get(producerId)?.consumer?.id === consumerId) this.#drop(producerId);
+  }
+
+  onConsumerPaused({ consumerId, producerId }: { consumerId: string; producerId: string }, paused: boolean): void {
+    const entry = this.#subscribed.get(producerId);
+    if (!entry || entry.consumer?.id !== consumerId) return;
+    entry.paused = paused;
+    if (entry.remote) this.#options.listener.onPaused(entry.remote, paused);
+  }
+
+  onLayersWanted({ producerId, spatialLayer }: ServerEvents['producer-layers-wanted']): void {
+    const own = [...this.#published.values()].find(({ producer }) => producer.id === producerId);
+    const layers = own?.producer.rtpParameters.encodings?.length ?? 1;
+    // A hint: what nobody wants is left to the browser's own economy.
+    if (own && layers > 1 && spatialLayer !== null) own.producer.setMaxSpatialLayer(spatialLayer).catch(() => {});
+  }
+
+  #learn(room: Room): void {
+    const present = new Set(room.producers.map(({ id }) => id));
+    for (const id of this.#subscribed.keys()) if (!present.has(id)) this.#drop(id);
+    for (const producer of room.producers) this.#subscribe(producer);
+  }
+
+  /** Reads the room again: after a lost connection, and a few times at the beginning. */
+  async look(): Promise<void> {
+    if (this.#closed || !this.#recv) return;
+    const room = await this.#api.room();
+    if (!this.#closed) this.#learn(room);
+  }
+
+  async #lookAgain(): Promise<void> {
+    for (const ms of LOOK_AGAIN_MS) {
+      await sleep(ms, this.#stop.signal);
+      await this.look().catch(() => {});
+    }
+  }
+
+  async #publish(source: Source, track: MediaStreamTrack | undefined): Promise<void> {
+    const published = this.#published.get(source);
+    if (this.#closed || !this.#send || published?.track === track) return;
+    if (published && track && !isResized(published.track, track)) {
+      published.track = track;
+      return published.producer.replaceTrack({ track });
+    }
+    if (published) {
+      this.#published.delete(source);
+      published.producer.close();
+      await this.#api.unpublish(published.producer.id).catch(() => {});
+    }
+    if (!track || this.#closed) return;
+    const isVideo = kindOf(source) === 'video';
+    const producer = await this.#send.produce({
+      track,
+      // The same track goes on to other paths.
+      stopTracks: false,
+      disableTrackOnPause: false,
+      appData: { source },
+      ...(isVideo
+        ? { encodings: encodingsFor(source, track.getSettings()), codecOptions: { videoGoogleStartBitrate: START_BITRATE_KBPS } }
+        : {}),
+    });
+    this.#published.set(source, { track, producer });
+    if (!track.enabled) this.setPaused(source, true);
+  }
+
+  #subscribe(info: ProducerInfo): void {
+    if (this.#closed || info.participantId === this.#options.self || this.#subscribed.has(info.id) || this.#ended.has(info.id)) return;
+    this.#subscribed.set(info.id, { info, source: sourceOf(info), paused: info.paused ?? false });
+    this.#consume(info).catch((error) => {
+      this.#subscribed.delete(info.id);
+      // It ended before we came to it, or we did.
+      if (this.#closed || (error instanceof CallError && error.status === 404)) return;
+      console.warn('a track could not be subscribed', error);
+    });
+  }
+
+  async #consume(info: ProducerInfo): Promise<void> {
+    if (!this.#recv) throw new CallError('not-in-room', 'there is no transport to receive on yet', 404);
+    const offer = await this.#api.consume(this.#recv.id, info.id, this.#device.recvRtpCapabilities);
+    const consumer = await this.#recv.consume({
+      id: offer.id,
+      producerId: info.id,
+      kind: offer.kind,
+      rtpParameters: offer.rtpParameters,
+      // One stream id per participant and picture keeps sound and picture in step.
+      streamId: sourceOf(info) === 'screen' ? `${info.participantId}:screen` : info.participantId,
+    });
+    const entry = this.#subscribed.get(info.id);
+    if (!entry || this.#closed) return consumer.close();
+    entry.consumer = consumer;
+    entry.paused = offer.producerPaused;
+    entry.remote = {
+      userId: info.participantId,
+      source: entry.source,
+      track: consumer.track,
+      ...(consumer.rtpReceiver ? { receiver: consumer.rtpReceiver } : {}),
+      epoch: this.epoch,
+    };
+    this.#options.listener.onTrack(entry.remote);
+    if (entry.paused) this.#options.listener.onPaused(entry.remote, true);
+    await this.#api.resume(consumer.id);
+  }
+
+  #drop(producerId: string): void {
+    const entry = this.#subscribed.get(producerId);
+    if (!entry) return;
+    this.#subscribed.delete(producerId);
+    entry.consumer?.close();
+    if (entry.remote) this.#options.listener.onTrackEnded(entry.remote);
+  }
+
+  #wire(transport: types.Transport): types.Transport {
+    transport.on('connect', ({ dtlsParameters }, done, fail) => {
+      this.#api.connect(transport.id, dtlsParameters).then(done, fail);
+    });
+    transport.on('connectionstatechange', (state) => {
+      if (state === 'disconnected') void this.#restart(transport);
+      if (state === 'failed' && !this.#closed) this.#options.listener.onFailed(this.epoch, FAILED);
+    });
+    return transport;
+  }
+
+  async #restart(transport: types.Transport): Promise<void> {
+    await sleep(DISCONNECTED_MS, this.#stop.signal);
+    if (this.#closed || transport.connectionState !== 'disconnected') return;
+    try {
+      const { iceParameters } = await this.#api.restartIce(transport.id);
+      await transport.restartIce({ iceParameters });
+    } catch (error) {
+      console.warn('ICE could not be restarted', error);
+    }
+  }
+}
+
+/** Other sizes want other layers. */
+function isResized(before: MediaStreamTrack, after: MediaStreamTrack): boolean {
+  return before.kind === 'video' && before.getSettings().height !== after.getSettings().height;
+}
+
+function sourceOf({ kind, appData }: ProducerInfo): Source {
+  if (kind === 'audio') return 'microphone';
+  return appData?.source === 'screen' ? 'screen' : 'camera';
+}
