@@ -5,13 +5,18 @@
 // played muted, by an element (WebAudio without one is silent), and the two are faded into each other.
 
 import { kindOf, type RemoteTrack, type Source } from './path.ts';
-import { mediaFlows, type Layer, type Rendering } from './rendering.ts';
+import { mediaFlows, SETTLE_MS, type Layer, type Rendering } from './rendering.ts';
+import { sleep } from './timing.ts';
 
 /** How long one sound takes over from the other, in milliseconds: shorter is heard as a click. */
 const FADE_MS = 20;
 const FADE_STEPS = 4;
 /** How long a frame of a new picture is waited for when it is raised, in milliseconds: it may have been paused. */
 const FRAME_MS = 250;
+/** A wait between two frames that is longer than this, and than twice the usual one, is seen. In milliseconds. */
+const UNEVEN_MS = 60;
+/** How long at most it is waited for a picture that does not run evenly. */
+const MAX_SETTLE_MS = 2500;
 
 interface Slot {
   host: HTMLElement;
@@ -95,6 +100,7 @@ export function showOwn(video: HTMLVideoElement, track: MediaStreamTrack | undef
 abstract class MediaElementLayer implements Layer {
   abstract readonly element: HTMLMediaElement;
   abstract readonly started: Promise<void>;
+  abstract readonly settled: Promise<void>;
   protected slot: Slot;
   protected removed = new AbortController();
 
@@ -126,6 +132,7 @@ abstract class MediaElementLayer implements Layer {
 class Picture extends MediaElementLayer {
   readonly element = document.createElement('video');
   readonly started: Promise<void>;
+  readonly settled: Promise<void>;
 
   constructor({ track, source }: RemoteTrack, slot: Slot) {
     super(slot);
@@ -140,21 +147,42 @@ class Picture extends MediaElementLayer {
     });
     // First in the tree is lowest on the screen.
     slot.host.prepend(element);
-    this.started = this.#frame();
+    this.started = this.#frame().then(() => {});
+    this.settled = this.started.then(() => this.#runsEvenly());
   }
 
   async raise(): Promise<void> {
     // In a frame of the new picture, so that there is one behind the old one when that goes.
     const isFirst = this.others.length === 0;
-    if (!isFirst) await Promise.race([this.#frame(), new Promise((resolve) => setTimeout(resolve, FRAME_MS))]);
+    if (!isFirst) await Promise.race([this.#frame(), sleep(FRAME_MS)]);
     if (this.removed.signal.aborted) return;
     for (const { element } of this.others) element.style.zIndex = '0';
     this.element.style.zIndex = '1';
   }
 
-  #frame(): Promise<void> {
+  /** Resolves when no wait between frames was seen, and no change of size, for a while. */
+  async #runsEvenly(): Promise<void> {
+    const { signal } = this.removed;
+    const until = performance.now() + MAX_SETTLE_MS;
+    let evenSince = performance.now();
+    let last: VideoFrameCallbackMetadata | undefined;
+    let usual = Infinity;
+    while (!signal.aborted && performance.now() < until && performance.now() - evenSince < SETTLE_MS) {
+      const frame = await Promise.race([this.#frame(), sleep(SETTLE_MS, signal)]);
+      if (frame && last) {
+        const wait = (frame.presentationTime - last.presentationTime) / Math.max(1, frame.presentedFrames - last.presentedFrames);
+        usual = Math.min(usual, Math.max(wait, UNEVEN_MS / 2));
+        if (wait > 2 * usual || frame.height !== last.height) evenSince = performance.now();
+      } else if (!frame) {
+        evenSince = performance.now();
+      }
+      last = frame ?? last;
+    }
+  }
+
+  #frame(): Promise<VideoFrameCallbackMetadata> {
     return new Promise((resolve) => {
-      this.element.requestVideoFrameCallback(() => resolve());
+      this.element.requestVideoFrameCallback((_now, frame) => resolve(frame));
     });
   }
 }
@@ -162,6 +190,7 @@ class Picture extends MediaElementLayer {
 class Sound extends MediaElementLayer {
   readonly element = document.createElement('audio');
   readonly started: Promise<void>;
+  readonly settled: Promise<void>;
 
   constructor({ track, receiver }: RemoteTrack, slot: Slot, sink: string) {
     super(slot);
@@ -169,6 +198,7 @@ class Sound extends MediaElementLayer {
     this.element.muted = true;
     this.element.srcObject = new MediaStream([track]);
     this.started = receiver ? mediaFlows(receiver, this.removed.signal).catch(() => {}) : Promise.resolve();
+    this.settled = this.started.then(() => sleep(SETTLE_MS, this.removed.signal));
     if (sink) void this.setSink(sink);
   }
 
@@ -191,7 +221,7 @@ class Sound extends MediaElementLayer {
       const angle = (step / FADE_STEPS) * (Math.PI / 2);
       this.element.volume = Math.min(1, Math.sin(angle));
       for (const { element } of before) element.volume = Math.max(0, Math.cos(angle));
-      if (step < FADE_STEPS) await new Promise((resolve) => setTimeout(resolve, FADE_MS / FADE_STEPS));
+      if (step < FADE_STEPS) await sleep(FADE_MS / FADE_STEPS);
     }
     this.element.volume = 1;
     for (const { element } of before) {

@@ -1,15 +1,21 @@
 // What the core asks of whatever shows pictures and plays sound. In browsers that is dom.ts.
 
 import type { RemoteTrack } from './path.ts';
+import { sleep } from './timing.ts';
 
 /** One track, made ready beside or beneath the one that it takes over from. */
 export interface Layer {
   /** Resolves when it has shown a picture or let hear real sound. Never rejects; stays pending when nothing comes. */
   readonly started: Promise<void>;
+  /** Resolves some time after that, when it runs evenly enough to take over: first frames come unevenly. */
+  readonly settled: Promise<void>;
   /** Shows it, or lets it be heard, in place of the others of this participant and source. Resolves when that is done. */
   raise(): Promise<void>;
   remove(): void;
 }
+
+/** How long media runs before it takes over, in milliseconds. */
+export const SETTLE_MS = 400;
 
 export interface Rendering {
   /** Makes a track ready. It is neither seen nor heard before it is raised. */
@@ -30,7 +36,7 @@ export async function mediaFlows(receiver: RTCRtpReceiver, signal: AbortSignal):
       flows ||= (stat.framesDecoded ?? 0) > 0 || (stat.totalSamplesReceived ?? 0) - (stat.concealedSamples ?? 0) > ENOUGH_SAMPLES;
     });
     if (flows) return;
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    await sleep(POLL_MS, signal);
   }
 }
 
@@ -38,8 +44,10 @@ export async function mediaFlows(receiver: RTCRtpReceiver, signal: AbortSignal):
 export class NoRendering implements Rendering {
   add({ receiver }: RemoteTrack): Layer {
     const removed = new AbortController();
+    const started = receiver ? mediaFlows(receiver, removed.signal).catch(() => {}) : Promise.resolve();
     return {
-      started: receiver ? mediaFlows(receiver, removed.signal).catch(() => {}) : Promise.resolve(),
+      started,
+      settled: started.then(() => sleep(SETTLE_MS, removed.signal)),
       raise: () => Promise.resolve(),
       remove: () => removed.abort(),
     };

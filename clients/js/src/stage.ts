@@ -2,10 +2,6 @@
 
 import type { RemoteTrack, Source } from './path.ts';
 import type { Layer, Rendering } from './rendering.ts';
-import { sleep } from './timing.ts';
-
-/** How long a new picture runs before it is raised, in milliseconds: its first frames come unevenly. */
-const SETTLE_MS = 400;
 
 interface Entry {
   remote: RemoteTrack;
@@ -94,7 +90,7 @@ export class Stage {
     this.#listener.onStarted(entry.remote);
     this.#listener.onProgress();
     if (entry.raised) return;
-    await sleep(SETTLE_MS);
+    await entry.layer.settled;
     const slot = this.#slot(entry.remote);
     if (slot.includes(entry) && isNewest(slot, entry)) this.#raise(slot, entry);
   }

@@ -20,10 +20,10 @@ const FLAGS = [
   '--mute-audio',
 ];
 
-/** @param {{executablePath?: string}} [options] */
-export async function launchChromium({ executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium' } = {}) {
+/** @param {{executablePath?: string, args?: string[]}} [options] `args` are more of its flags */
+export async function launchChromium({ executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium', args = [] } = {}) {
   if (!existsSync(executablePath)) {
     throw new Error(`there is no Chromium at ${executablePath}: install it (Debian: apt-get install chromium) or set $CHROMIUM`);
   }
-  return chromium.launch({ executablePath, args: FLAGS, headless: true });
+  return chromium.launch({ executablePath, args: [...FLAGS, ...args], headless: true });
 }

@@ -6,9 +6,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import * as esbuild from 'esbuild';
+import { launchChromium } from '../../../../e2e/browser/lib/chromium.mjs';
 
 const LATE_MS = 30_000;
 const here = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
+
+/** A browser that reaches media on loopback, and picks a screen by itself. */
+export const launch = () => launchChromium({ args: ['--allow-loopback-in-peer-connection', '--auto-accept-this-tab-capture', '--auto-select-desktop-capture-source=Entire screen'] });
 
 /** Puts the pages of the tests beside what a gateway serves. @param {string} [app] the built web app @returns {Promise<string>} the directory */
 export async function webRoot(app) {
