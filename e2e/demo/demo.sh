@@ -17,6 +17,10 @@ image=() # What install.sh is told: registry and tag.
 export PATH=$BIN:$PATH
 cd "$REPO_DIR"
 
+# What outlives this script: the server of the page, and the screenshots.
+DEMO=$CACHE/demo
+PAGE_PORT=8090
+
 need() {
   local program
   for program in "$@"; do
@@ -79,6 +83,28 @@ cluster_current() {
   fi
 }
 
+# Serves the call page to this machine until `down`, and sets `page_url`. Only what runs since the time on record is ours.
+page_up() {
+  page_down
+  mkdir -p "$DEMO"
+  setsid node e2e/browser/server.mjs --port "$PAGE_PORT" >"$DEMO/page.log" 2>&1 </dev/null 9>&- &
+  echo "$! $(process_start $!)" >"$DEMO/page.pid"
+  page_url=
+  while [[ -z $page_url ]]; do
+    kill -0 $! 2>/dev/null || die "the page cannot be served: $(tail --lines=1 "$DEMO/page.log")"
+    sleep 0.2
+    page_url=$(grep --only-matching '^http://.*' "$DEMO/page.log" || true)
+  done
+}
+
+page_down() {
+  local pid start
+  [[ -s $DEMO/page.pid ]] || return 0
+  read -r pid start <"$DEMO/page.pid"
+  if [[ $(process_start "$pid") == "$start" ]]; then kill "$pid"; fi
+  rm "$DEMO/page.pid"
+}
+
 up() {
   "$CLUSTER_DIR/install.sh" "${image[@]}"
   say "applying manifests/samples: a CallRoom, that is, a call"
@@ -88,11 +114,13 @@ up() {
 
   say "joining the call from browsers"
   make --no-print-directory --silent e2e/browser/node_modules/.package-lock.json >/dev/null
-  node e2e/browser/demo.mjs
+  node e2e/browser/demo.mjs --out "$DEMO/screenshots"
+  page_up
 
   say "done. Next:"
   cat <<END
 
+  $page_url   # join the same call by hand
   export KUBECONFIG=${KUBECONFIG:-$HOME/.kube/config} PATH=$BIN:\$PATH
   kubectl get callrooms,medianodes,mediapools -A     # what there is
   kubectl describe callroom demo                     # what happened to the call
@@ -102,6 +130,7 @@ END
 }
 
 down() {
+  page_down
   case $CLUSTER in
     local) "$CLUSTER_DIR/down.sh" ;;
     kind)
