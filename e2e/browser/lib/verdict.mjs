@@ -21,7 +21,7 @@
  */
 
 /** @type {Criteria} */
-export const DEFAULT_CRITERIA = { minFps: 24, maxFirstFrameMs: 5000 };
+export const DEFAULT_CRITERIA = { minFps: 24, maxFirstFrameMs: 15_000 };
 
 /** Something is seen and heard of everyone. @param {PageStats} page @param {string[]} others */
 export function receivesAll(page, others) {
