@@ -1,9 +1,10 @@
 // A call as a person has it: who is there, what is seen and heard, whichever way the media goes.
 
-import { CallError } from './error.ts';
+import type { CallEvents, CallState, Participant } from './call-events.ts';
+import type { CallError } from './error.ts';
 import { Emitter } from './emitter.ts';
 import { LocalMedia, type Devices } from './local-media.ts';
-import type { RemoteTrack, Source } from './path.ts';
+import { SOURCES, type RemoteTrack, type Source } from './path.ts';
 import { Paths } from './paths.ts';
 import { count, judge, type Counters, type Quality } from './quality.ts';
 import type { Rendering } from './rendering.ts';
@@ -12,7 +13,7 @@ import type { Signalling, SignallingEvents } from './signalling.ts';
 import { SpeakerMeter } from './speaker.ts';
 import { Stage } from './stage.ts';
 import { claims, Tokens } from './tokens.ts';
-import type { ChatMessage, FreshToken, Joined, Level, Mode, Role, RouteOffer, WireParticipant } from './wire.ts';
+import type { ChatMessage, FreshToken, Joined, Level, Mode, WireParticipant } from './wire.ts';
 
 /** How often quality is told, who speaks is looked at, and what is due is done, in milliseconds. */
 const QUALITY_MS = 2000;
@@ -20,36 +21,6 @@ const SPEAKER_MS = 200;
 const HOUSEKEEPING_MS = 1000;
 /** Messages of the chat that are kept. */
 const MAX_CHAT = 500;
-
-/** `reconnecting`: the gateway is out of reach; media goes on. */
-export type CallState = 'joining' | 'joined' | 'reconnecting' | 'left' | 'removed' | 'ended' | 'failed';
-
-export interface Participant extends Readonly<WireParticipant> {
-  readonly isSelf: boolean;
-  readonly isSpeaking: boolean;
-  readonly quality: Level | undefined;
-  /** What is shown of them now. A track is another one after the call went another way: take it anew with each `participants`. */
-  readonly tracks: Readonly<Partial<Record<Source, MediaStreamTrack>>>;
-}
-
-export interface CallEvents {
-  state: { state: CallState; error?: CallError };
-  /** Who is there, or what is known of one of them, has changed. */
-  participants: readonly Participant[];
-  joined: Participant;
-  left: { participant: Participant; reason: string };
-  mode: Mode | undefined;
-  /** A route has been reached: how long it took from its being told until everything was shown by it. */
-  switched: { epoch: number; mode: Mode; ms: number };
-  /** The first picture or sound of a participant's source. */
-  media: { userId: string; source: Source };
-  quality: Quality;
-  chat: ChatMessage;
-  local: { source: Source; track: MediaStreamTrack | undefined };
-  /** A host has muted us. */
-  muted: { by: string };
-  locked: boolean;
-}
 
 export interface CallOptions {
   url: string;
@@ -69,6 +40,8 @@ export class Call extends Emitter<CallEvents> {
   #self: WireParticipant | undefined;
   #roster = roster.NOBODY;
   #levels = new Map<string, Level>();
+  /** Whose source has come, by whichever path. */
+  #seen = new Set<string>();
   #speaking: string | undefined;
   #meter = new SpeakerMeter();
   #chat: ChatMessage[] = [];
@@ -87,7 +60,7 @@ export class Call extends Emitter<CallEvents> {
     this.#stage = new Stage(rendering, {
       onShown: () => this.#told(),
       onProgress: () => {},
-      onStarted: ({ userId, source }) => this.emit('media', { userId, source }),
+      onStarted: ({ userId, source }) => this.#onStarted(userId, source),
     });
     this.#paths = new Paths({
       url,
@@ -301,6 +274,7 @@ export class Call extends Emitter<CallEvents> {
     if (!participant) return;
     const described = this.#describe(participant);
     this.#setRoster(roster.left(this.#roster, userId));
+    for (const source of SOURCES) this.#seen.delete(`${source} ${userId}`);
     this.emit('left', { participant: described, reason });
   }
 
@@ -326,12 +300,18 @@ export class Call extends Emitter<CallEvents> {
 
   #onMode(): void {
     const mode = this.#paths?.mode;
-    if (mode !== this.#mode) {
-      this.#mode = mode;
-      // The media server says who speaks; else we listen.
-      if (mode === 'P2P') this.#meter = new SpeakerMeter();
-    }
+    if (mode === this.#mode) return;
+    this.#mode = mode;
+    // The media server says who speaks; else we listen.
+    if (mode === 'P2P') this.#meter = new SpeakerMeter();
     this.emit('mode', mode);
+  }
+
+  #onStarted(userId: string, source: Source): void {
+    const key = `${source} ${userId}`;
+    if (this.#seen.has(key)) return;
+    this.#seen.add(key);
+    this.emit('media', { userId, source });
   }
 
   #hear(message: ChatMessage): void {

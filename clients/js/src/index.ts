@@ -1,4 +1,5 @@
-export { Call, type CallEvents, type CallState, type Participant } from './call.ts';
+export { Call } from './call.ts';
+export type { CallEvents, CallState, Participant } from './call-events.ts';
 export { DomRendering, showOwn } from './dom.ts';
 export { CallError } from './error.ts';
 export { joinCall, type JoinOptions } from './join.ts';

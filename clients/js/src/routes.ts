@@ -7,7 +7,7 @@ import type { Mode } from './wire.ts';
 
 /** How long the old path goes on after everybody has acknowledged the new one, in milliseconds: the last ones are still fading. */
 export const LINGER_MS = 300;
-/** Paths that are kept at a time. The oldest go first: three routes within a moment need no more. */
+/** Paths that are kept at a time: the one that is opened, and those before it whose media flows. The oldest go first. */
 export const MAX_PATHS = 3;
 
 export type Phase =
@@ -68,15 +68,14 @@ function onRoute(routes: Routes, { epoch, mode }: { epoch: number; mode: Mode })
   const newest = target(routes);
   // What is told again changes nothing; what is older was overtaken.
   if (newest && epoch <= newest.epoch) return { routes, effects: [] };
-  const paths = [...routes.paths, { epoch, mode, phase: 'opening' as const }];
-  const effects: Effect[] = [{ type: 'open', epoch, mode }];
-  while (paths.length > MAX_PATHS) {
-    // The oldest that shows nothing; else the oldest.
-    const at = Math.max(0, paths.findIndex(({ phase }) => phase !== 'flowing'));
-    const index = at >= paths.length - 1 ? 0 : at;
-    const [gone] = paths.splice(index, 1);
-    if (gone) effects.push({ type: 'close', epoch: gone.epoch, afterMs: 0 });
-  }
+  // What has not come to be by now is not needed any more, and costs as much as what is.
+  const flowing = routes.paths.filter(({ phase }) => phase === 'flowing');
+  const gone = [...routes.paths.filter(({ phase }) => phase !== 'flowing'), ...flowing.splice(0, flowing.length - MAX_PATHS + 1)];
+  const paths = [...flowing, { epoch, mode, phase: 'opening' as const }];
+  const effects: Effect[] = [
+    { type: 'open', epoch, mode },
+    ...gone.map((path): Effect => ({ type: 'close', epoch: path.epoch, afterMs: 0 })),
+  ];
   return { routes: settled(routes, paths), effects };
 }
 

@@ -63,11 +63,9 @@ export class Sfu implements Path {
   /** Everything that does not wait for something else is asked at once. */
   async open(local: ReadonlyMap<Source, MediaStreamTrack>): Promise<void> {
     const { rtpCapabilities, iceServers } = this.#options;
-    const first = rtpCapabilities ? undefined : this.#api.room();
-    const [send, recv, room] = await Promise.all([this.#api.createTransport('send'), this.#api.createTransport('recv'), first]);
-    const routerRtpCapabilities = rtpCapabilities ?? room?.routerRtpCapabilities;
-    if (!routerRtpCapabilities) throw new CallError('invalid', 'the media node did not say what it can do');
-    await this.#device.load({ routerRtpCapabilities });
+    const room = rtpCapabilities ? undefined : this.#api.room();
+    const loaded = (async () => this.#device.load({ routerRtpCapabilities: rtpCapabilities ?? (await room!).routerRtpCapabilities }))();
+    const [send, recv] = await Promise.all([this.#api.createTransport('send'), this.#api.createTransport('recv'), loaded]);
     if (this.#closed) return;
     this.#send = this.#wire(this.#device.createSendTransport({ ...send, iceServers }));
     this.#recv = this.#wire(this.#device.createRecvTransport({ ...recv, iceServers }));
@@ -75,7 +73,7 @@ export class Sfu implements Path {
       this.#api.produce(send.id, { kind, rtpParameters, appData }).then(done, fail);
     });
     const publishing = Promise.all(SOURCES.map((source) => this.publish(source, local.get(source))));
-    this.#learn(room ?? (await this.#api.room()));
+    this.#learn(await this.#api.room());
     void this.#lookAgain();
     await publishing;
   }

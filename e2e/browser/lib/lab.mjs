@@ -5,7 +5,7 @@
 
 import { execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { Agent, request } from 'node:https';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -136,12 +136,14 @@ export class Lab {
   }
 
   /**
-   * Asks the API server. @param {string} method @param {string} path
-   * @param {object | string} [body] text is YAML
+   * Asks the API server.
+   * @param {string} method
+   * @param {string} path
+   * @param {object} [body]
    * @param {string} [type]
    * @returns {Promise<any>}
    */
-  kube(method, path, body, type = typeof body === 'string' ? 'application/yaml' : 'application/json') {
+  kube(method, path, body, type = 'application/json') {
     return new Promise((resolve, reject) => {
       const asked = request({
         host: '127.0.0.1', port: this.kubePort, method, path, agent: this.#agent,
@@ -154,7 +156,7 @@ export class Lab {
         });
       });
       asked.on('error', reject);
-      asked.end(body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body));
+      asked.end(body === undefined ? undefined : JSON.stringify(body));
     });
   }
 
@@ -255,13 +257,12 @@ export class Lab {
   }
 
   async #define() {
-    const directory = join(repository, 'crds');
-    const files = (await readdir(directory)).filter((name) => name.endsWith('.yaml'));
-    const definitions = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-    for (const file of files) await this.kube('POST', definitions, await readFile(join(directory, file), 'utf8'));
+    // The operator's own: what it writes is what the API server knows.
+    const env = { ...process.env, KUBECONFIG: join(this.directory, 'kubeconfig') };
+    await promisify(execFile)(program('operator'), ['apply-crds'], { env });
     const server = /** @type {Program} */ (this.#programs.at(-1));
     await server.until('the definitions', async () => {
-      const { items } = await this.kube('GET', definitions);
+      const { items } = await this.kube('GET', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions');
       return items.every((/** @type {any} */ { status }) => status?.conditions?.some((/** @type {any} */ c) => c.type === 'Established' && c.status === 'True'));
     });
   }

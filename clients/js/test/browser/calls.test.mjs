@@ -50,6 +50,12 @@ async function joins(roomId, name, role) {
   return person;
 }
 
+/** @param {Person} person */
+async function leaves(person) {
+  await person.do('leave');
+  await person.close();
+}
+
 const takeAll = () => Promise.all(people.map((person) => person.take()));
 
 /** What everybody saw and heard meanwhile is no gap. @param {string} what @param {Person[]} [who] */
@@ -76,7 +82,7 @@ test('a third participant moves everyone to the media server, and back when gone
   await sleep(1000);
   await noGap('the old route closed', pair);
 
-  await /** @type {Person} */ (people.pop()).close();
+  await leaves(/** @type {Person} */ (people.pop()));
   await together(people, 'P2P');
   await eventually('the old route is closed', () => lab.status(name), (status) => status.previousRoute === undefined && status.route.mode === 'P2P');
   await sleep(1000);
@@ -134,7 +140,7 @@ test('two changes at once end with everyone in one place', async () => {
   await together(people, 'P2P');
   const cid = await joins(roomId, 'cid');
   people.pop();
-  await cid.close();
+  await leaves(cid);
   await together(people, 'P2P');
   await eventually('one route is left', () => lab.status(name), (status) => status.previousRoute === undefined && status.route.mode === 'P2P');
 });

@@ -11,6 +11,7 @@ let call;
 const events = [];
 /** @type {Map<string, Watch>} by participant */
 const watches = new Map();
+let origin = 0;
 /** @type {AudioContext | undefined} */
 let audio;
 
@@ -111,7 +112,10 @@ const add = rendering.add.bind(rendering);
 rendering.add = (remote) => {
   pending.set(remote.track.id, remote.userId);
   if (!watches.has(remote.userId)) watches.set(remote.userId, new Watch(remote.userId));
-  return add(remote);
+  const layer = add(remote);
+  const began = performance.now();
+  for (const step of /** @type {const} */ (['started', 'settled'])) void layer[step].then(() => events.push({ at: Math.round(performance.now() - origin), name: step, value: { epoch: remote.epoch, source: remote.source, ms: Math.round(performance.now() - began) } }));
+  return layer;
 };
 
 /** @param {Watch} watch */
@@ -149,6 +153,7 @@ Object.assign(window, {
     async join({ frequency, size = { width: 640, height: 360 }, url = location.origin, ...options }) {
       const media = await ownMedia(frequency, size);
       const began = performance.now();
+      origin = began;
       call = await joinCall({ url, ...options, media, rendering });
       for (const name of /** @type {const} */ (['state', 'mode', 'switched', 'media', 'chat', 'left', 'joined', 'muted', 'locked'])) {
         call.on(name, (value) => events.push({ at: Math.round(performance.now() - began), name, value: JSON.parse(JSON.stringify(value ?? null)) }));
