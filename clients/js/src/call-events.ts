@@ -5,8 +5,11 @@ import type { Quality } from './quality.ts';
 import type { Source } from './path.ts';
 import type { ChatMessage, Level, Mode, WireParticipant } from './wire.ts';
 
-/** `reconnecting`: the gateway is out of reach; media goes on. */
-export type CallState = 'joining' | 'joined' | 'reconnecting' | 'left' | 'removed' | 'ended' | 'failed';
+/** `reconnecting`: the gateway is out of reach; media goes on. `replaced`: the same user has joined somewhere else. */
+export type CallState = 'joining' | 'joined' | 'reconnecting' | 'left' | 'removed' | 'replaced' | 'ended' | 'failed';
+
+/** Those in which the call is over. */
+export const OVER: readonly CallState[] = ['left', 'removed', 'replaced', 'ended', 'failed'];
 
 export interface Participant extends Readonly<WireParticipant> {
   readonly isSelf: boolean;

@@ -1,12 +1,12 @@
 // A call as a person has it: who is there, what is seen and heard, whichever way the media goes.
 
-import type { CallEvents, CallState, Participant } from './call-events.ts';
+import { OVER, type CallEvents, type CallState, type Participant } from './call-events.ts';
 import type { CallError } from './error.ts';
 import { Emitter } from './emitter.ts';
 import { LocalMedia, type Devices } from './local-media.ts';
 import { SOURCES, type RemoteTrack, type Source } from './path.ts';
 import { Paths } from './paths.ts';
-import { count, judge, type Counters, type Quality } from './quality.ts';
+import { QualityMeter, type Quality } from './quality.ts';
 import type { Rendering } from './rendering.ts';
 import * as roster from './roster.ts';
 import type { Signalling, SignallingEvents } from './signalling.ts';
@@ -48,8 +48,8 @@ export class Call extends Emitter<CallEvents> {
   #locked = false;
   #mode: Mode | undefined;
   #quality: Quality | undefined;
-  #counters: { at: number; counters: Counters; epoch: number } | undefined;
-  #timers: ReturnType<typeof setInterval>[] = [];
+  #qualityMeter = new QualityMeter();
+  #timers: ReturnType<typeof setInterval>[];
   #refreshing = false;
 
   constructor({ url, signalling, media, rendering, tokens }: CallOptions) {
@@ -92,9 +92,11 @@ export class Call extends Emitter<CallEvents> {
       this.#paths.eachSfu((path) => path.setPaused('microphone', media.isMuted));
       this.#tellState();
     });
-    this.#every(QUALITY_MS, () => this.#measure());
-    this.#every(SPEAKER_MS, () => this.#listen());
-    this.#every(HOUSEKEEPING_MS, () => this.#keepHouse());
+    this.#timers = [
+      setInterval(() => void this.#measure(), QUALITY_MS),
+      setInterval(() => this.#listen(), SPEAKER_MS),
+      setInterval(() => this.#keepHouse(), HOUSEKEEPING_MS),
+    ];
   }
 
   get state(): CallState {
@@ -198,13 +200,17 @@ export class Call extends Emitter<CallEvents> {
   }
 
   get #isOver(): boolean {
-    return ['left', 'removed', 'ended', 'failed'].includes(this.#state);
+    return OVER.includes(this.#state);
   }
 
   #onJoined(joined: Joined): void {
     const { route, self, participants } = joined;
     this.#self = self;
     this.#locked = joined.locked;
+    for (const { userId, joinedAt } of joined.resumed ? [] : participants) {
+      // Who has been here all the time was told that we left: its connection to us is gone.
+      if (this.#roster.present.get(userId)?.joinedAt === joinedAt) this.#paths.forget(userId);
+    }
     this.#setRoster(roster.named(this.#roster, participants, joined.resumed, performance.now()));
     for (const message of joined.chat) this.#hear(message);
     this.#become('joined');
@@ -250,22 +256,12 @@ export class Call extends Emitter<CallEvents> {
         return this.#end('removed');
       case 'call:ended':
         return this.#end('ended');
+      case 'call:replaced':
+        return this.#end('replaced');
       case 'active-speaker':
-        return this.#setSpeaking(data.participantId);
-      case 'new-producer':
-        return this.#paths.eachSfu((path) => path.onProducer(data));
-      case 'producer-closed':
-        return this.#paths.eachSfu((path) => path.onProducerClosed(data));
-      case 'consumer-closed':
-        return this.#paths.eachSfu((path) => path.onConsumerClosed(data));
-      case 'consumer-paused':
-      case 'consumer-resumed':
-        return this.#paths.eachSfu((path) => path.onConsumerPaused(data, name === 'consumer-paused'));
-      case 'producer-layers-wanted':
-        return this.#paths.eachSfu((path) => path.onLayersWanted(data));
+        return this.#mode === 'SFU' ? this.#setSpeaking(data.participantId) : undefined;
       default:
-        // `layers-changed` and `call:joined` ask for nothing.
-        return;
+        return this.#paths.onMediaEvent(name, data);
     }
   }
 
@@ -354,11 +350,8 @@ export class Call extends Emitter<CallEvents> {
 
   async #measure(): Promise<void> {
     if (this.#isOver || this.#mode === undefined) return;
-    const counters = count((await this.reports()) as Iterable<never>);
-    const [at, epoch] = [performance.now(), this.#paths.epoch];
-    const before = this.#counters?.epoch === epoch ? this.#counters : undefined;
-    this.#counters = { at, counters, epoch };
-    this.#quality = judge(before?.counters, counters, before ? at - before.at : 0);
+    const epoch = this.#paths.epoch;
+    this.#quality = this.#qualityMeter.observe(await this.reports(), epoch, performance.now());
     const { level, packetLossPercent, rttMs, bitrate } = this.#quality;
     this.#signalling.tell('quality', { epoch, packetLossPercent, ...(rttMs === undefined ? {} : { rttMs }), bitrate, level });
     this.emit('quality', this.#quality);
@@ -390,10 +383,6 @@ export class Call extends Emitter<CallEvents> {
 
   #told(): void {
     if (!this.#isOver) this.emit('participants', this.participants);
-  }
-
-  #every(ms: number, what: () => void | Promise<void>): void {
-    this.#timers.push(setInterval(() => void what(), ms));
   }
 
   #become(state: CallState, error?: CallError): void {

@@ -16,7 +16,7 @@ const FRAME_MS = 250;
 /** A wait between two frames that is longer than this, and than twice the usual one, is seen. In milliseconds. */
 const UNEVEN_MS = 60;
 /** How long at most it is waited for a picture that does not run evenly. */
-const MAX_SETTLE_MS = 2500;
+const MAX_SETTLE_MS = 1200;
 
 interface Slot {
   host: HTMLElement;

@@ -7,7 +7,7 @@ import { Sfu } from './sfu.ts';
 import { CallError } from './error.ts';
 import { Backoff, sleep } from './timing.ts';
 import type { Tokens } from './tokens.ts';
-import type { Candidate, Description, Mode, RouteOffer } from './wire.ts';
+import type { Candidate, Description, Mode, OfNode, RouteOffer, ServerEvent, ServerEvents } from './wire.ts';
 
 /** How long a path may take until media flows, in milliseconds, before its connection alone has to do. */
 const FLOW_MS = 8000;
@@ -107,9 +107,15 @@ export class Paths {
     this.#mesh(candidate.epoch, (mesh) => mesh.onCandidate(candidate));
   }
 
-  /** Tells each path through a media server. */
-  eachSfu(tell: (path: Sfu) => void): void {
-    for (const path of this.all) if (path instanceof Sfu) tell(path);
+  /** What a media node tells, through the gateway. */
+  onMediaEvent<Name extends ServerEvent>(name: Name, data: ServerEvents[Name]): void {
+    const { epoch } = (data ?? {}) as OfNode;
+    this.eachSfu((path) => path.onEvent(name, data), epoch);
+  }
+
+  /** Tells each path through a media server, or the one of this epoch. */
+  eachSfu(tell: (path: Sfu) => void, epoch?: number): void {
+    for (const path of this.all) if (path instanceof Sfu && (epoch === undefined || path.epoch === epoch)) tell(path);
   }
 
   close(): void {

@@ -145,9 +145,12 @@ export class Peer {
       this.#ignoresOffer = collision && !this.#options.isPolite && !isOther;
       if (this.#ignoresOffer) return;
       // It has come again (a reload), or both began at once: what we have offered fits nothing of its.
-      if (isOther || (collision && !this.#pc.remoteDescription)) this.#startOver();
+      if (isOther || (collision && !this.#pc.remoteDescription)) this.#startOver(false);
     } else if (this.#pc.signalingState !== 'have-local-offer') {
       return;
+    } else if (this.#remoteSession !== undefined && session !== this.#remoteSession) {
+      // It has lost the connection that this would go on with.
+      return this.#startOver(true);
     }
     await this.#pc.setRemoteDescription({ type, sdp: withStartBitrate(sdp) });
     this.#remoteSession = session;
@@ -179,7 +182,7 @@ export class Peer {
     transceiver.sender.setParameters(parameters).catch(() => {});
   }
 
-  #startOver(): void {
+  #startOver(isInitiator: boolean): void {
     this.#pc.close();
     for (const track of this.#tracks.values()) this.#options.onTrackEnded(track);
     this.#tracks.clear();
@@ -187,9 +190,10 @@ export class Peer {
     this.#remoteSession = undefined;
     this.#connected = false;
     this.#restarts = 0;
-    this.#options = { ...this.#options, isInitiator: false };
+    this.#options = { ...this.#options, isInitiator };
     this.#pc = this.#connect();
     this.#expect(CONNECT_MS);
+    if (isInitiator) this.#offerAll();
   }
 
   #onTrack(pc: RTCPeerConnection, transceiver: RTCRtpTransceiver, track: MediaStreamTrack): void {

@@ -29,9 +29,25 @@ const FAIR = { loss: 8, rttMs: 450 };
 /** Fewer packets than this say nothing about loss. */
 const FEW_PACKETS = 20;
 
+type Report = { forEach(visit: (stat: Stat) => void): void };
+
+/** Tells quality from time to time, each since the last time. */
+export class QualityMeter {
+  #before: { at: number; counters: Counters; epoch: number } | undefined;
+
+  /** What the connections count at `atMs`, while the call is on the route of `epoch`. */
+  observe(reports: Iterable<unknown>, epoch: number, atMs: number): Quality {
+    const counters = count(reports as Iterable<Report>);
+    // Other connections have counters of their own.
+    const before = this.#before?.epoch === epoch ? this.#before : undefined;
+    this.#before = { at: atMs, counters, epoch };
+    return judge(before?.counters, counters, before ? atMs - before.at : 0);
+  }
+}
+
 type Stat = { type: string; [field: string]: unknown };
 
-export function count(reports: Iterable<{ forEach(visit: (stat: Stat) => void): void }>): Counters {
+export function count(reports: Iterable<Report>): Counters {
   const counters: Counters = { received: 0, lost: 0, bytesReceived: 0, bytesSent: 0, sentLoss: 0, rttMs: undefined };
   const number = (value: unknown) => (typeof value === 'number' && Number.isFinite(value) ? value : 0);
   for (const report of reports) {

@@ -4,16 +4,16 @@ import { Device, type types } from 'mediasoup-client';
 import { CallError } from './error.ts';
 import { encodingsFor } from './encodings.ts';
 import { kindOf, SOURCES, type Path, type PathListener, type RemoteTrack, type Source } from './path.ts';
-import { RoomApi, type Room } from './room-api.ts';
+import { RoomApi } from './room-api.ts';
 import { START_BITRATE_KBPS } from './sdp.ts';
 import { sleep } from './timing.ts';
-import type { ProducerInfo, ServerEvents } from './wire.ts';
+import type { ProducerInfo, ServerEvent, ServerEvents } from './wire.ts';
 
 const FAILED = 'TransportFailed';
 /** How long a connection that says `disconnected` may come back by itself, in milliseconds. */
 const DISCONNECTED_MS = 2000;
-/** How often the room is read until what everybody publishes is known: an event may come before we listen. */
-const LOOK_AGAIN_MS = [300, 700, 1500, 3000];
+/** When the room is read again: the gateway tells what happens, but may come to listen after we have looked. */
+const LOOK_AGAIN_MS = [800, 3000];
 
 type Publication = { track: MediaStreamTrack; producer: types.Producer };
 interface Subscription {
@@ -73,7 +73,7 @@ export class Sfu implements Path {
       this.#api.produce(send.id, { kind, rtpParameters, appData }).then(done, fail);
     });
     const publishing = Promise.all(SOURCES.map((source) => this.publish(source, local.get(source))));
-    this.#learn(await this.#api.room());
+    this.#learn((await this.#api.room()).producers);
     void this.#lookAgain();
     await publishing;
   }
@@ -124,11 +124,28 @@ export class Sfu implements Path {
     for (const id of [...this.#subscribed.keys()]) this.#drop(id);
   }
 
-  onProducer(info: ProducerInfo): void {
-    this.#subscribe(info);
+  /** What the media node tells. */
+  onEvent<Name extends ServerEvent>(name: Name, data: ServerEvents[Name]): void {
+    const handle = this.#handlers[name] as ((data: ServerEvents[Name]) => void) | undefined;
+    handle?.(data);
   }
 
-  onProducerClosed({ producerId, closedBy }: ServerEvents['producer-closed']): void {
+  #handlers: { [Name in ServerEvent]?: (data: ServerEvents[Name]) => void } = {
+    room: (data) => this.#onRoom(data),
+    'new-producer': (data) => this.#subscribe(data),
+    'producer-closed': (data) => this.#onProducerClosed(data),
+    'consumer-closed': (data) => this.#onConsumerClosed(data),
+    'consumer-paused': (data) => this.#onConsumerPaused(data, true),
+    'consumer-resumed': (data) => this.#onConsumerPaused(data, false),
+    'producer-layers-wanted': (data) => this.#onLayersWanted(data),
+  };
+
+  /** All that is published now, as told when the gateway has begun, or begun again, to listen to the media node. */
+  #onRoom({ producers }: ServerEvents['room']): void {
+    if (this.#recv && !this.#closed) this.#learn(producers);
+  }
+
+  #onProducerClosed({ producerId, closedBy }: ServerEvents['producer-closed']): void {
     this.#ended.add(producerId);
     this.#drop(producerId);
     const own = [...this.#published].find(([, { producer }]) => producer.id === producerId);
@@ -138,35 +155,35 @@ export class Sfu implements Path {
     }
   }
 
-  onConsumerClosed({ consumerId, producerId }: ServerEvents['consumer-closed']): void {
+  #onConsumerClosed({ consumerId, producerId }: ServerEvents['consumer-closed']): void {
     if (this.#subscribed.get(producerId)?.consumer?.id === consumerId) this.#drop(producerId);
   }
 
-  onConsumerPaused({ consumerId, producerId }: { consumerId: string; producerId: string }, paused: boolean): void {
+  #onConsumerPaused({ consumerId, producerId }: { consumerId: string; producerId: string }, paused: boolean): void {
     const entry = this.#subscribed.get(producerId);
     if (!entry || entry.consumer?.id !== consumerId) return;
     entry.paused = paused;
     if (entry.remote) this.#options.listener.onPaused(entry.remote, paused);
   }
 
-  onLayersWanted({ producerId, spatialLayer }: ServerEvents['producer-layers-wanted']): void {
+  #onLayersWanted({ producerId, spatialLayer }: ServerEvents['producer-layers-wanted']): void {
     const own = [...this.#published.values()].find(({ producer }) => producer.id === producerId);
     const layers = own?.producer.rtpParameters.encodings?.length ?? 1;
     // A hint: what nobody wants is left to the browser's own economy.
     if (own && layers > 1 && spatialLayer !== null) own.producer.setMaxSpatialLayer(spatialLayer).catch(() => {});
   }
 
-  #learn(room: Room): void {
-    const present = new Set(room.producers.map(({ id }) => id));
+  #learn(producers: ProducerInfo[]): void {
+    const present = new Set(producers.map(({ id }) => id));
     for (const id of this.#subscribed.keys()) if (!present.has(id)) this.#drop(id);
-    for (const producer of room.producers) this.#subscribe(producer);
+    for (const producer of producers) this.#subscribe(producer);
   }
 
   /** Reads the room again: after a lost connection, and a few times at the beginning. */
   async look(): Promise<void> {
     if (this.#closed || !this.#recv) return;
     const room = await this.#api.room();
-    if (!this.#closed) this.#learn(room);
+    if (!this.#closed) this.#learn(room.producers);
   }
 
   async #lookAgain(): Promise<void> {
@@ -205,7 +222,8 @@ export class Sfu implements Path {
   }
 
   #subscribe(info: ProducerInfo): void {
-    if (this.#closed || info.participantId === this.#options.self || this.#subscribed.has(info.id) || this.#ended.has(info.id)) return;
+    // What is told before there is anything to receive on is in the room that is read then.
+    if (this.#closed || !this.#recv || info.participantId === this.#options.self || this.#subscribed.has(info.id) || this.#ended.has(info.id)) return;
     this.#subscribed.set(info.id, { info, source: sourceOf(info), paused: info.paused ?? false });
     this.#consume(info).catch((error) => {
       this.#subscribed.delete(info.id);

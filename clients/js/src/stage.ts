@@ -86,12 +86,13 @@ export class Stage {
   }
 
   async #onStarted(entry: Entry): Promise<void> {
+    if (!this.#slots.get(key(entry.remote))?.includes(entry)) return;
     entry.started = true;
     this.#listener.onStarted(entry.remote);
     this.#listener.onProgress();
     if (entry.raised) return;
     await entry.layer.settled;
-    const slot = this.#slot(entry.remote);
+    const slot = this.#slots.get(key(entry.remote)) ?? [];
     if (slot.includes(entry) && isNewest(slot, entry)) this.#raise(slot, entry);
   }
 

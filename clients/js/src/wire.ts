@@ -92,6 +92,11 @@ export interface FreshToken {
   iceServers?: RTCIceServer[];
 }
 
+/** An event of a media node: of the one that serves this epoch. */
+export interface OfNode {
+  epoch?: number;
+}
+
 /** What the gateway sends, by name. */
 export interface ServerEvents {
   'call:joined': Joined;
@@ -103,6 +108,8 @@ export interface ServerEvents {
   'call:removed': { by: string };
   'call:locked': { locked: boolean; by: string };
   'call:ended': { reason?: string };
+  /** Another socket of ours has joined. */
+  'call:replaced': Record<string, never>;
   'state-changed': { userId: string; isMuted?: boolean; isVideoOn?: boolean };
   chat: ChatMessage;
   quality: { userId: string; level: Level };
@@ -110,27 +117,28 @@ export interface ServerEvents {
   'webrtc:offer': Description & { sourceUserId: string };
   'webrtc:answer': Description & { sourceUserId: string };
   'webrtc:ice-candidate': Candidate & { sourceUserId: string };
-  'new-producer': ProducerInfo;
-  'producer-closed': { producerId: string; participantId?: string; closedBy?: string };
-  'consumer-closed': { consumerId: string; producerId: string };
-  'consumer-paused': { consumerId: string; producerId: string; reason?: string };
-  'consumer-resumed': { consumerId: string; producerId: string; reason?: string };
-  'active-speaker': { producerId?: string; participantId?: string };
-  'layers-changed': { consumerId: string; spatialLayer: number; temporalLayer?: number };
-  'producer-layers-wanted': { producerId: string; spatialLayer: number | null };
+  room: OfNode & { producers: ProducerInfo[] };
+  'new-producer': OfNode & ProducerInfo;
+  'producer-closed': OfNode & { producerId: string; participantId?: string; closedBy?: string };
+  'consumer-closed': OfNode & { consumerId: string; producerId: string };
+  'consumer-paused': OfNode & { consumerId: string; producerId: string; reason?: string };
+  'consumer-resumed': OfNode & { consumerId: string; producerId: string; reason?: string };
+  'active-speaker': OfNode & { producerId?: string; participantId?: string };
+  'layers-changed': OfNode & { consumerId: string; spatialLayer: number; temporalLayer?: number };
+  'producer-layers-wanted': OfNode & { producerId: string; spatialLayer: number | null };
 }
 
 export type ServerEvent = keyof ServerEvents;
 
 /** Events of the media node that the gateway passes on. */
 export const MEDIA_EVENTS = [
-  'new-producer', 'producer-closed', 'consumer-closed', 'consumer-paused', 'consumer-resumed', 'active-speaker',
+  'room', 'new-producer', 'producer-closed', 'consumer-closed', 'consumer-paused', 'consumer-resumed', 'active-speaker',
   'layers-changed', 'producer-layers-wanted',
 ] as const satisfies readonly ServerEvent[];
 
 export const CALL_EVENTS = [
   'call:participant-joined', 'call:participant-left', 'call:mode-switch', 'call:mode-switched', 'call:muted', 'call:removed',
-  'call:locked', 'call:ended', 'state-changed', 'chat', 'quality', 'token', 'webrtc:offer', 'webrtc:answer', 'webrtc:ice-candidate',
+  'call:locked', 'call:ended', 'call:replaced', 'state-changed', 'chat', 'quality', 'token', 'webrtc:offer', 'webrtc:answer', 'webrtc:ice-candidate',
 ] as const satisfies readonly ServerEvent[];
 
 /** A published track, as the media node tells it. */

@@ -142,6 +142,7 @@ export function showCall(call: Call, rendering: DomRendering): Promise<{ title: 
       resolve({
         left: { title: 'You left the call', detail: '' },
         removed: { title: 'You were removed from the call', detail: 'The host removed you.' },
+        replaced: { title: 'You joined somewhere else', detail: 'The call goes on there.' },
         ended: { title: 'The call has ended', detail: '' },
         failed: { title: 'The call was lost', detail: error ? sentence(error) : '' },
         joining: { title: '', detail: '' },

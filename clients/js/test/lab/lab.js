@@ -114,7 +114,7 @@ rendering.add = (remote) => {
   if (!watches.has(remote.userId)) watches.set(remote.userId, new Watch(remote.userId));
   const layer = add(remote);
   const began = performance.now();
-  for (const step of /** @type {const} */ (['started', 'settled'])) void layer[step].then(() => events.push({ at: Math.round(performance.now() - origin), name: step, value: { epoch: remote.epoch, source: remote.source, ms: Math.round(performance.now() - began) } }));
+  for (const step of /** @type {const} */ (['started', 'settled'])) void layer[step].then(() => events.push({ at: Math.round(performance.now() - origin), name: step, value: { user: remote.userId, epoch: remote.epoch, source: remote.source, ms: Math.round(performance.now() - began) } }));
   return layer;
 };
 

@@ -11,7 +11,7 @@ import { WebSocket } from 'ws';
 
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.json': 'application/json' };
 const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; media-src 'self' blob:; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-const MEDIA_EVENTS = new Set(['new-producer', 'producer-closed', 'consumer-closed', 'consumer-paused', 'consumer-resumed', 'active-speaker', 'layers-changed', 'producer-layers-wanted']);
+const MEDIA_EVENTS = new Set(['room', 'new-producer', 'producer-closed', 'consumer-closed', 'consumer-paused', 'consumer-resumed', 'active-speaker', 'layers-changed', 'producer-layers-wanted']);
 const ROOM = 'default.lab';
 
 /**
@@ -129,7 +129,7 @@ export class ScriptedGateway {
     member.events.set(epoch, socket);
     socket.onmessage = ({ data }) => {
       const event = JSON.parse(String(data));
-      if (MEDIA_EVENTS.has(event.type)) this.#tell(member, event.type, event.data);
+      if (MEDIA_EVENTS.has(event.type)) this.#tell(member, event.type, { ...event.data, epoch });
     };
     socket.onerror = () => {};
   }
