@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     Router, extract::State, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse, routing::get,
 };
-use callplane_crds::callroom::Phase;
+use callplane_crds::{RouteMode, callroom::Phase};
 use tokio::sync::watch;
 
 use crate::{
@@ -56,6 +56,10 @@ fn gather(ctx: &Context) {
     let metrics = &ctx.metrics;
     let now = ctx.clock.now().mono;
     let cluster = ctx.cluster();
+    for mode in [RouteMode::P2p, RouteMode::Sfu] {
+        let count = cluster.modes().get(&mode).copied().unwrap_or(0);
+        metrics.routes.get_or_create(&Label { state: mode.as_str().to_owned() }).set(count);
+    }
     for phase in [Phase::Pending, Phase::Ready, Phase::Ended] {
         let count = cluster.phases().get(&phase).copied().unwrap_or(0);
         metrics.rooms.get_or_create(&Label { state: format!("{phase:?}") }).set(count);

@@ -118,7 +118,12 @@ impl Server {
         if whole == path {
             merge(&mut next, body);
         } else {
+            // What another manager owns stays.
+            let presence = next["status"]["presence"].take();
             next["status"] = body["status"].clone();
+            if next["status"]["presence"].is_null() && !presence.is_null() {
+                next["status"]["presence"] = presence;
+            }
         }
         self.version += 1;
         next["metadata"]["resourceVersion"] = self.version.to_string().into();

@@ -47,7 +47,23 @@ pub struct State {
     pub state: String,
 }
 
-type Histograms = Family<Controller, Histogram, fn() -> Histogram>;
+/// Of a new route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Change {
+    /// How media flows on it: `P2P` or `SFU`.
+    pub mode: &'static str,
+    /// `status.route.reason`.
+    pub reason: String,
+}
+
+/// Of a move from one route to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct End {
+    /// `acknowledged`, `left`, `deadline`, `lost` or `rolled-back`.
+    pub end: &'static str,
+}
+
+type Histograms<L = Controller> = Family<L, Histogram, fn() -> Histogram>;
 
 /// All metrics of the operator.
 #[derive(Debug)]
@@ -63,6 +79,12 @@ pub struct Metrics {
     pub writes: Family<Write, Counter>,
     /// Rooms by phase.
     pub rooms: Family<State, Gauge>,
+    /// Routes by mode.
+    pub routes: Family<State, Gauge>,
+    /// New routes.
+    pub route_changes: Family<Change, Counter>,
+    /// From a written route to the end of the one before, or of the attempt.
+    pub switch_seconds: Histograms<End>,
     /// Rooms that wait for capacity.
     pub rooms_waiting: Gauge,
     /// From the first sight of a room to its written route.
@@ -91,6 +113,9 @@ impl Metrics {
             queue_depth: Family::default(),
             writes: Family::default(),
             rooms: Family::default(),
+            routes: Family::default(),
+            route_changes: Family::default(),
+            switch_seconds: Family::new_with_constructor(seconds),
             rooms_waiting: Gauge::default(),
             placement_seconds: seconds(),
             reroute_seconds: seconds(),
@@ -109,6 +134,14 @@ impl Metrics {
         r.register("queue_depth", "Keys that wait for a worker", metrics.queue_depth.clone());
         r.register("writes", "Writes to the API server by kind, verb and result", metrics.writes.clone());
         r.register("rooms", "CallRooms by phase", metrics.rooms.clone());
+        r.register("routes", "Routes of CallRooms by mode", metrics.routes.clone());
+        r.register("route_changes", "New routes by mode and reason", metrics.route_changes.clone());
+        r.register_with_unit(
+            "route_switch",
+            "From a written route to the end of the one before it, by how that came",
+            Unit::Seconds,
+            metrics.switch_seconds.clone(),
+        );
         r.register("rooms_waiting", "CallRooms that fit nowhere at present", metrics.rooms_waiting.clone());
         r.register_with_unit(
             "room_placement",

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use callplane_crds::{
-    CallId, CallRoom, CallRoomSpec, MediaNode, MediaNodeSpec, MediaNodeStatus, MediaPool, MediaPoolSpec, Route,
-    RouteMode,
+    CallId, CallRoom, CallRoomSpec, MediaNode, MediaNodeSpec, MediaNodeStatus, MediaPool, MediaPoolSpec, Presence,
+    Route, RouteMode, Topology,
     condition::{Status, condition, node},
     medianode::{Capacity, Load, ServedRoom},
     mediapool::Placement,
@@ -59,6 +59,23 @@ pub(crate) fn route(epoch: i64, node: &str, since: u64) -> Route {
         reason: "Scheduled".to_owned(),
         since: Time(wall(since)),
     }
+}
+
+/// The same without a node.
+pub(crate) fn peers(epoch: i64, since: u64) -> Route {
+    Route { mode: RouteMode::P2p, node: None, ..route(epoch, "", since) }
+}
+
+/// A room for four whose media flows as the operator decides.
+pub(crate) fn auto(name: &str, version: u64) -> CallRoom {
+    let mut room = room(name, version, 4);
+    room.spec.topology = Some(Topology::default());
+    room
+}
+
+/// What the gateway says: so many people since that second.
+pub(crate) fn present(participants: i32, since: u64) -> Presence {
+    Presence { participants, since: Time(wall(since)), epoch: None, failed: None, sfu_wanted: None }
 }
 
 /// A room that is ready on `node` since second 0.

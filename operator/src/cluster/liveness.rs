@@ -79,6 +79,12 @@ impl Contact {
         self.heard.is_some_and(|seen| now.saturating_sub(seen) <= SILENCE)
     }
 
+    /// For how long we would have heard every renewal.
+    pub fn uninterrupted(&self, now: Duration) -> Duration {
+        let since = self.since.filter(|_| self.is_current(now));
+        since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    }
+
     /// What `lease` says at `now`.
     pub fn judge(&self, lease: Option<&SeenLease>, now: Duration) -> LeaseState {
         let Some(lease) = lease else { return LeaseState::Absent };
@@ -122,6 +128,18 @@ mod tests {
         }
         assert_eq!(contact.judge(Some(&lease(10)), s(18)), LeaseState::Expired);
         assert_eq!(contact.judge(None, s(18)), LeaseState::Absent);
+    }
+
+    #[test]
+    fn an_interruption_begins_the_contact_anew() {
+        let mut contact = Contact::default();
+        assert_eq!(contact.uninterrupted(s(9)), s(0));
+        contact.heard(s(10));
+        contact.heard(s(14));
+        assert_eq!(contact.uninterrupted(s(16)), s(6));
+        assert_eq!(contact.uninterrupted(s(20)), s(0), "nothing was heard for 6 s");
+        contact.heard(s(21));
+        assert_eq!(contact.uninterrupted(s(22)), s(1));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod liveness;
 pub mod node;
 mod nodes;
 mod rooms;
+pub mod trail;
 pub mod waiting;
 
 use std::{
@@ -16,9 +17,9 @@ use std::{
     time::Duration,
 };
 
-use callplane_crds::{CallId, CallRoom, MediaPool, callroom::Phase};
+use callplane_crds::{CallId, CallRoom, MediaPool, RouteMode, callroom::Phase};
 
-use self::{liveness::Contact, node::NodeEntry, waiting::Waiting};
+use self::{liveness::Contact, node::NodeEntry, trail::Trail, waiting::Waiting};
 
 /// Namespace and name of a room.
 pub type RoomKey = Arc<CallId>;
@@ -34,6 +35,7 @@ pub struct Cluster {
     leader_renewed: Option<String>,
     waiting: Waiting,
     phases: HashMap<Phase, i64>,
+    modes: HashMap<RouteMode, i64>,
 }
 
 /// A room as it is known.
@@ -49,6 +51,8 @@ pub struct RoomEntry {
     pub first_seen: Duration,
     /// When its status was last seen to change.
     pub changed: Duration,
+    /// What its routes were like.
+    pub trail: Trail,
     held_on: BTreeSet<String>,
 }
 
@@ -73,7 +77,7 @@ pub struct PoolEntry {
 /// Who is to look again after a change.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// Rooms that lost their node, most crowded first.
+    /// Rooms with people who wait for media, such as those that lost their node, most crowded first.
     pub urgent: Vec<RoomKey>,
     /// Rooms.
     pub rooms: Vec<RoomKey>,
@@ -135,6 +139,11 @@ impl Cluster {
         &self.phases
     }
 
+    /// How many routes there are of each mode.
+    pub fn modes(&self) -> &HashMap<RouteMode, i64> {
+        &self.modes
+    }
+
     /// How many rooms there are.
     pub fn room_count(&self) -> usize {
         self.rooms.len()
@@ -162,7 +171,9 @@ impl Cluster {
     }
 
     fn wake_waiting(&mut self, effects: &mut Effects) {
-        effects.rooms.extend(self.waiting.wake());
+        let woken = self.waiting.wake();
+        effects.urgent.extend(woken.live);
+        effects.rooms.extend(woken.new);
     }
 }
 

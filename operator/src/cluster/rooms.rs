@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use callplane_crds::{CallRoom, callroom::Phase, load::Demand};
+use callplane_crds::{CallRoom, RouteMode, callroom::Phase, load::Demand};
 
-use super::{Assumed, Cluster, Effects, RoomEntry, RoomKey, is_older};
+use super::{Assumed, Cluster, Effects, RoomEntry, RoomKey, is_older, trail::Trail, waiting::Line};
 
 impl Cluster {
     /// Takes in a room from the watch or from the answer to an own write. The index never goes back to an older version.
@@ -23,27 +23,30 @@ impl Cluster {
             }
         }
         let same = known.is_some_and(|k| k.object.metadata.uid == room.metadata.uid);
-        let before = known.map(|k| phase(&k.object));
+        let before = known.map(|k| Counted::of(&k.object));
         let entry = match self.rooms.remove(&key) {
             Some(known) if same => {
                 // A route is proven when the object shows its epoch, and refuted when it shows the epoch for another node.
                 let shown = room.status.as_ref().and_then(|s| s.route.as_ref()).map_or(0, |r| r.epoch);
                 let assumed = known.assumed.filter(|a| a.epoch > shown);
                 let changed = if room.status == known.object.status { known.changed } else { now };
-                RoomEntry { object: Arc::new(room), assumed, changed, ..known }
+                let mut trail = known.trail;
+                trail.follow(known.object.status.as_ref(), room.status.as_ref(), now);
+                RoomEntry { object: Arc::new(room), assumed, changed, trail, ..known }
             }
             other => RoomEntry {
-                object: Arc::new(room),
                 assumed: None,
                 written: None,
                 first_seen: now,
                 changed: now,
+                trail: Trail::of(room.status.as_ref(), now),
+                object: Arc::new(room),
                 held_on: other.map(|o| o.held_on).unwrap_or_default(),
             },
         };
-        let after = phase(&entry.object);
+        let after = Counted::of(&entry.object);
         self.rooms.insert(key.clone(), entry);
-        self.count_phase(before, Some(after));
+        self.count(before, Some(after));
         self.refresh_holds(&key, &mut effects);
         effects.rooms.push(key);
         effects
@@ -66,8 +69,8 @@ impl Cluster {
         if uid.is_some() && entry.object.metadata.uid.as_deref() != uid {
             return effects;
         }
-        let before = phase(&entry.object);
-        self.count_phase(Some(before), None);
+        let before = Counted::of(&entry.object);
+        self.count(Some(before), None);
         if let Some(entry) = self.rooms.get_mut(key) {
             entry.assumed = None;
         }
@@ -118,7 +121,8 @@ impl Cluster {
     pub fn set_waiting(&mut self, key: &RoomKey, waits: bool) -> Effects {
         let mut effects = Effects::default();
         if waits {
-            self.waiting.add(key);
+            let has_route = self.rooms.get(key).is_some_and(|r| Counted::of(&r.object).mode.is_some());
+            self.waiting.add(key, if has_route { Line::Live } else { Line::New });
         } else if self.waiting.remove(key) && self.waiting.len() >= super::waiting::WAKE_BATCH {
             self.wake_waiting(&mut effects);
         }
@@ -130,10 +134,11 @@ impl Cluster {
         self.nodes.get(node).into_iter().flat_map(|n| n.account.rooms())
     }
 
-    fn count_phase(&mut self, before: Option<Phase>, after: Option<Phase>) {
-        if before != after {
-            for (phase, by) in before.map(|p| (p, -1)).into_iter().chain(after.map(|p| (p, 1))) {
-                *self.phases.entry(phase).or_default() += by;
+    fn count(&mut self, before: Option<Counted>, after: Option<Counted>) {
+        for (standing, by) in before.map(|s| (s, -1)).into_iter().chain(after.map(|s| (s, 1))) {
+            *self.phases.entry(standing.phase).or_default() += by;
+            if let Some(mode) = standing.mode {
+                *self.modes.entry(mode).or_default() += by;
             }
         }
     }
@@ -182,8 +187,21 @@ impl Cluster {
     }
 }
 
-fn phase(room: &CallRoom) -> Phase {
-    room.status.as_ref().and_then(|s| s.phase).unwrap_or(Phase::Pending)
+/// What rooms are counted by.
+#[derive(Clone, Copy)]
+struct Counted {
+    phase: Phase,
+    mode: Option<RouteMode>,
+}
+
+impl Counted {
+    fn of(room: &CallRoom) -> Self {
+        let status = room.status.as_ref();
+        Self {
+            phase: status.and_then(|s| s.phase).unwrap_or(Phase::Pending),
+            mode: status.and_then(|s| s.route.as_ref()).map(|r| r.mode),
+        }
+    }
 }
 
 impl Effects {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{
     decide::{Plan, decide, share},
     observe::observe,
-    report::report,
+    report::{Outcome, report},
 };
 use crate::{
     api::WriteError,
@@ -55,9 +55,11 @@ struct Basis<'a> {
 pub async fn reconcile(key: RoomKey, ctx: Arc<Context>) -> Next {
     let started = ctx.clock.now();
     // Deciding and reserving is one step under the lock: one picker, many writers.
-    let (room, plan) = {
+    let (room, plan, moved) = {
         let mut cluster = ctx.cluster();
-        let Some(room) = cluster.room(&key).map(|r| Arc::clone(&r.object)) else { return Next::Rest };
+        let Some((room, moved)) = cluster.room(&key).map(|r| (Arc::clone(&r.object), r.trail.moved)) else {
+            return Next::Rest;
+        };
         let Some(world) = observe(&cluster, &key, started) else { return Next::Rest };
         let plan = decide(&world, started);
         let stale = world.assumed.map(|a| a.epoch).filter(|_| plan.assume.is_none() && plan.status.is_some());
@@ -69,13 +71,13 @@ pub async fn reconcile(key: RoomKey, ctx: Arc<Context>) -> Next {
         }
         drop(cluster);
         ctx.spread(effects);
-        (room, plan)
+        (room, plan, moved)
     };
     let result = act(&key, &room, &plan, &ctx).await;
     let now = ctx.clock.now();
     let word = result.as_ref().map_or_else(WriteError::reason, |()| "ok");
     ctx.metrics.reconciled("room", word, now.mono.saturating_sub(started.mono));
-    report(&key, &room, &plan, result.as_ref().err(), now, &ctx);
+    report(&Outcome { key: &key, room: &room, plan: &plan, moved, error: result.as_ref().err(), now }, &ctx);
     match result {
         Ok(()) => Next::After(rest(&key, &plan)),
         // A claim can lapse and be renewed between two looks of the election; a real follower's queues are emptied.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use callplane_crds::CallRoom;
+use callplane_crds::{CallRoom, Presence, RouteMode};
 use serde_json::json;
 
 use super::reconcile;
@@ -143,4 +143,93 @@ async fn a_room_goes_in_its_time_after_the_end_and_not_at_the_next_resync() {
         tokio::time::sleep(rest.min(Duration::from_secs(1))).await;
     }
     assert_eq!((requests(&server, "PATCH"), requests(&server, "DELETE")), (1, 1));
+}
+
+/// The gateway's words about the room, as its own write.
+fn gateway_says(server: &Shared, version: u64, presence: Presence) {
+    let mut room = room_at(server, "r");
+    room.status.get_or_insert_default().presence = Some(presence);
+    room.metadata.resource_version = Some(version.to_string());
+    put(server, &room);
+}
+
+#[tokio::test]
+async fn a_move_costs_two_writes_and_leaves_the_gateways_words_alone() {
+    let server = Shared::default();
+    let ctx = of_two_nodes(&server, true);
+    put(&server, &auto("r", 5));
+    let rest = async || {
+        sees(&ctx, room_at(&server, "r"));
+        for _ in 0..3 {
+            assert!(matches!(reconcile(key("r"), Arc::clone(&ctx)).await, Next::After(_)));
+        }
+        let status = room_at(&server, "r").status.unwrap();
+        (requests(&server, "PATCH"), status.route.unwrap(), status.previous_route, status.presence)
+    };
+    let (writes, route, previous, presence) = rest().await;
+    assert_eq!((writes, route.epoch, route.node, previous, presence), (1, 1, None, None, None));
+    assert_eq!(rest().await.0, 1, "a call that nobody talks about costs nothing");
+
+    let mut says = present(3, 0);
+    gateway_says(&server, 50, says.clone());
+    let (writes, route, previous, presence) = rest().await;
+    assert_eq!((writes, route.epoch, route.mode), (2, 2, RouteMode::Sfu));
+    assert_eq!((previous.map(|r| r.mode), presence), (Some(RouteMode::P2p), Some(says.clone())));
+
+    says.epoch = Some(2);
+    gateway_says(&server, 60, says.clone());
+    let (writes, route, previous, presence) = rest().await;
+    assert_eq!((writes, route.epoch, previous, presence), (3, 2, None, Some(says)));
+    assert_eq!(rest().await.0, 3);
+
+    for (request, body) in &server.lock().unwrap().requests {
+        assert!(request.starts_with("PATCH") && body["status"].get("presence").is_none(), "{request} {body}");
+    }
+    let metrics = ctx.metrics.text().unwrap();
+    for line in [
+        r#"callplane_operator_route_changes_total{mode="P2P",reason="Scheduled"} 1"#,
+        r#"callplane_operator_route_changes_total{mode="SFU",reason="Grown"} 1"#,
+        r#"callplane_operator_route_switch_seconds_count{end="acknowledged"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    assert_eq!(ctx.cluster().modes().get(&RouteMode::Sfu), Some(&1));
+}
+
+#[tokio::test]
+async fn what_the_gateway_says_in_the_same_moment_is_decided_about_and_not_passed_over() {
+    let server = Shared::default();
+    let ctx = of_two_nodes(&server, true);
+    put(&server, &auto("r", 5));
+    sees(&ctx, room_at(&server, "r"));
+    reconcile(key("r"), Arc::clone(&ctx)).await;
+    gateway_says(&server, 50, present(3, 0));
+    sees(&ctx, room_at(&server, "r"));
+    // Somebody leaves while the write is on its way: it is refused, and gives its place back when the watch tells.
+    gateway_says(&server, 51, present(2, 0));
+    assert_eq!(reconcile(key("r"), Arc::clone(&ctx)).await, Next::RetrySoon);
+    sees(&ctx, room_at(&server, "r"));
+    assert!(matches!(reconcile(key("r"), Arc::clone(&ctx)).await, Next::After(_)));
+    assert_eq!(room_at(&server, "r").status.unwrap().route.unwrap().epoch, 1);
+    let cluster = ctx.cluster();
+    assert_eq!(["a", "b"].map(|node| cluster.rooms_on(node).count()), [0, 0]);
+}
+
+#[tokio::test]
+async fn a_move_whose_answer_was_lost_is_not_made_twice() {
+    let server = Shared::default();
+    let ctx = of_two_nodes(&server, true);
+    put(&server, &auto("r", 5));
+    sees(&ctx, room_at(&server, "r"));
+    reconcile(key("r"), Arc::clone(&ctx)).await;
+    gateway_says(&server, 50, present(3, 0));
+    sees(&ctx, room_at(&server, "r"));
+    server.lock().unwrap().forgets = 1;
+    assert_eq!(reconcile(key("r"), Arc::clone(&ctx)).await, Next::RetrySoon);
+    assert_eq!(reconcile(key("r"), Arc::clone(&ctx)).await, Next::RetrySoon, "it is based on the old version");
+    let written = room_at(&server, "r");
+    sees(&ctx, written.clone());
+    assert!(matches!(reconcile(key("r"), Arc::clone(&ctx)).await, Next::After(_)));
+    assert_eq!(room_at(&server, "r"), written);
+    assert_eq!(written.status.unwrap().route.unwrap().epoch, 2);
 }

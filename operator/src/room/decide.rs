@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use callplane_crds::{
-    CallRoom, CallRoomStatus,
+    CallRoom, CallRoomStatus, Route, RouteMode,
     callroom::Phase,
     condition::{self, Status, condition},
 };
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{
-    observe::World,
+    mode::remaining,
+    observe::{Sight, World},
     place::Refusal,
-    routes::{Routes, needs_node, routes},
+    routes::{Closed, Routes, routes},
 };
 use crate::{
     clock::Now,
@@ -29,6 +29,9 @@ pub const REASON_INTERVAL: Duration = Duration::from_secs(30);
 pub const EXPLANATION_INTERVAL: Duration = Duration::from_secs(600);
 /// How long such a turn lasts.
 const TURN: Duration = Duration::from_secs(30);
+/// How long our contact with the API server has to have been good before a call is ended on the gateway's word that nobody
+/// is in it: who joined while the API server was away is written down by then.
+pub const PRESENCE_SLACK: Duration = Duration::from_secs(15);
 /// How soon an emptiness that is due but not attested yet is looked at again.
 const ATTEST_AGAIN: Duration = Duration::from_secs(2);
 /// The same while the node is silent or its report old.
@@ -56,11 +59,22 @@ pub struct Plan {
 pub enum Verdict {
     /// Nothing new.
     Unchanged,
-    /// Routed for the first time.
+    /// Routed for the first time, to a media node.
     Placed {
-        /// Where.
+        /// Which.
         node: String,
     },
+    /// Routed for the first time, peer to peer.
+    Opened,
+    /// Routed anew in another way.
+    Switched {
+        /// How media flowed.
+        from: RouteMode,
+        /// The new route.
+        to: Move,
+    },
+    /// Everything is on the new route: the old one is let go.
+    Settled(Closed),
     /// Routed anew.
     Rerouted {
         /// From the lost node.
@@ -74,8 +88,27 @@ pub enum Verdict {
     Ended(&'static str),
     /// Its time after the end is up.
     Expired,
-    /// Smaller changes: people counted, previous route closed, generation observed.
+    /// Smaller changes: people counted, generation observed.
     Updated,
+}
+
+/// A new route, as it is told to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Its epoch.
+    pub epoch: i64,
+    /// How media flows.
+    pub mode: RouteMode,
+    /// Where, in words.
+    pub place: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<&Route> for Move {
+    fn from(route: &Route) -> Self {
+        Self { epoch: route.epoch, mode: route.mode, place: route.place(), reason: route.reason.clone() }
+    }
 }
 
 /// Decides about one room.
@@ -104,22 +137,35 @@ pub fn decide(world: &World<'_>, now: Now) -> Plan {
     let desired = ongoing(world, &current, &routes, now);
     let again = soonest(end_check, routes.again);
     let waits = routes.refusal.is_some();
-    if desired == current {
+    // A route that was to be written, and is wanted no longer, may have been written: a write of what is there tells.
+    let is_unsure = world.assumed.is_some() && routes.chosen.is_none();
+    if desired == current && !is_unsure {
         return Plan { waits, again, ..idle(Verdict::Unchanged) };
     }
     // What is merely more exact than before can wait a little; what is new cannot.
-    if let Some(rest) = may_wait(world, &current, &desired, now.mono).filter(|rest| !rest.is_zero()) {
+    if !is_unsure && let Some(rest) = may_wait(world, &current, &desired, now.mono).filter(|rest| !rest.is_zero()) {
         return Plan { waits, again: soonest(again, Some(rest)), ..idle(Verdict::Unchanged) };
     }
-    let verdict = match (&routes, &current.route) {
-        (Routes { chosen: Some(to), .. }, None) => Verdict::Placed { node: to.node.clone() },
-        (Routes { chosen: Some(to), .. }, Some(from)) => {
-            Verdict::Rerouted { from: from.node_name().to_owned(), to: to.node.clone() }
-        }
-        (Routes { refusal: Some(refusal), .. }, _) => Verdict::Refused(*refusal),
-        _ => Verdict::Updated,
-    };
+    let verdict = verdict(&current, &desired, &routes);
     Plan { status: Some(desired), assume: routes.chosen, delete: false, waits, again, verdict }
+}
+
+fn verdict(current: &CallRoomStatus, desired: &CallRoomStatus, routes: &Routes) -> Verdict {
+    match (&current.route, &desired.route) {
+        (None, Some(Route { node: Some(node), .. })) => Verdict::Placed { node: node.clone() },
+        (None, Some(_)) => Verdict::Opened,
+        (Some(Route { node: Some(from), epoch: old, .. }), Some(Route { node: Some(to), epoch: new, .. }))
+            if old != new =>
+        {
+            Verdict::Rerouted { from: from.clone(), to: to.clone() }
+        }
+        (Some(from), Some(to)) if from.epoch != to.epoch => Verdict::Switched { from: from.mode, to: to.into() },
+        _ => match (&routes.refusal, routes.closed) {
+            (Some(refusal), _) if desired.conditions != current.conditions => Verdict::Refused(*refusal),
+            (_, Some(why)) => Verdict::Settled(why),
+            _ => Verdict::Updated,
+        },
+    }
 }
 
 fn after_end(world: &World<'_>, current: &CallRoomStatus, now: Now) -> Plan {
@@ -128,9 +174,9 @@ fn after_end(world: &World<'_>, current: &CallRoomStatus, now: Now) -> Plan {
     let (Some(ttl), Some(ended)) = (world.room.spec.lifetime.ttl_seconds_after_ended, &current.ended_at) else {
         return idle;
     };
-    match due(ended.0, ttl, now.wall) {
-        Some(rest) => Plan { again: Some(rest), ..idle },
-        None => Plan { delete: true, verdict: Verdict::Expired, ..idle },
+    match remaining(ended.0, seconds(ttl), now.wall) {
+        Duration::ZERO => Plan { delete: true, verdict: Verdict::Expired, ..idle },
+        rest => Plan { again: Some(rest), ..idle },
     }
 }
 
@@ -142,29 +188,44 @@ fn end_reason(world: &World<'_>, current: &CallRoomStatus, now: Now) -> (Option<
     }
     let mut again = None;
     if let (Some(limit), Some(started)) = (lifetime.max_duration_seconds.filter(|s| *s > 0), &current.started_at) {
-        match due(started.0, limit, now.wall) {
-            None => return (Some("MaxDuration"), None),
-            rest => again = rest,
+        match remaining(started.0, seconds(limit), now.wall) {
+            Duration::ZERO => return (Some("MaxDuration"), None),
+            rest => again = Some(rest),
         }
     }
     if let Some(timeout) = lifetime.empty_timeout_seconds
-        && !needs_node(world)
         && current.previous_route.is_none()
-        && let (Some(sight), Some(route)) = (&world.route, &current.route)
-        && let Some(served) = sight.served.filter(|s| s.epoch == route.epoch && s.participants == 0)
-        && let (Some(since), Some(reported)) = (&served.empty_since, sight.reported_at)
+        && let Some(route) = &current.route
     {
-        // The node itself has to have said that it was empty all that time, and just now: unknown is not zero.
-        match due(since.0, timeout, reported) {
-            None if sight.attests => return (Some("EmptyTimeout"), None),
-            _ => {
-                let shortest = if sight.attests { ATTEST_AGAIN } else { SILENCE_AGAIN };
-                let rest = due(since.0, timeout, now.wall).unwrap_or(shortest).max(shortest);
-                again = soonest(again, Some(rest));
-            }
+        let rest = match &world.route {
+            Some(sight) => until_node_is_empty(sight, route, seconds(timeout), now),
+            None => until_nobody_is_present(world, seconds(timeout), now),
+        };
+        match rest {
+            Some(Duration::ZERO) => return (Some("EmptyTimeout"), None),
+            rest => again = soonest(again, rest),
         }
     }
     (None, again)
+}
+
+/// When the emptiness of a call on a node has lasted, as the node itself says: for all that time, and just now. `None`
+/// when somebody is there, or might be: unknown is not zero.
+fn until_node_is_empty(sight: &Sight<'_>, route: &Route, timeout: Duration, now: Now) -> Option<Duration> {
+    let served = sight.served.filter(|s| s.epoch == route.epoch && s.participants == 0 && !sight.life.is_over())?;
+    let (since, reported) = (served.empty_since.as_ref()?, sight.reported_at?);
+    if sight.attests && remaining(since.0, timeout, reported).is_zero() {
+        return Some(Duration::ZERO);
+    }
+    let shortest = if sight.attests { ATTEST_AGAIN } else { SILENCE_AGAIN };
+    Some(remaining(since.0, timeout, now.wall).max(shortest))
+}
+
+/// The same for a call that is peer to peer, as the gateway says.
+fn until_nobody_is_present(world: &World<'_>, timeout: Duration, now: Now) -> Option<Duration> {
+    let presence = world.presence().filter(|p| p.participants == 0)?;
+    let slack = PRESENCE_SLACK.saturating_sub(world.in_contact);
+    Some(remaining(presence.since.0, timeout, now.wall).max(slack))
 }
 
 fn ongoing(world: &World<'_>, current: &CallRoomStatus, routes: &Routes, now: Now) -> CallRoomStatus {
@@ -178,6 +239,14 @@ fn ongoing(world: &World<'_>, current: &CallRoomStatus, routes: &Routes, now: No
             condition(condition::room::READY, Status::True, "Routed", String::new()),
             Phase::Ready,
         ),
+        (Some(refusal), Some(Route { mode: RouteMode::P2p, .. })) => {
+            let message = format!("the call goes on peer to peer; {refusal}");
+            (
+                condition(condition::room::PLACED, Status::False, refusal.reason(), message),
+                condition(condition::room::READY, Status::True, "Routed", String::new()),
+                Phase::Ready,
+            )
+        }
         (refusal, _) => {
             let refusal = refusal.unwrap_or_default();
             (
@@ -191,7 +260,7 @@ fn ongoing(world: &World<'_>, current: &CallRoomStatus, routes: &Routes, now: No
     CallRoomStatus {
         observed_generation: generation,
         phase: Some(phase),
-        participants: people(world, current).or(is_ready.then_some(0)),
+        participants: people(world, current, routes).or(is_ready.then_some(0)),
         route: routes.route.clone(),
         previous_route: routes.previous.clone(),
         // The gateway's, and never claimed by a write of ours.
@@ -202,13 +271,17 @@ fn ongoing(world: &World<'_>, current: &CallRoomStatus, routes: &Routes, now: No
     }
 }
 
-/// People in the room, as the nodes of its routes report for their epochs; what was last known where they do not.
-fn people(world: &World<'_>, current: &CallRoomStatus) -> Option<i32> {
-    let count = |sight: &Option<super::observe::Sight<'_>>, route: &Option<callplane_crds::Route>| {
+/// People in the room, as the nodes of its routes report for their epochs, or the gateway where media flows peer to peer;
+/// what was last known where they do not.
+fn people(world: &World<'_>, current: &CallRoomStatus, routes: &Routes) -> Option<i32> {
+    let count = |sight: &Option<Sight<'_>>, route: &Option<Route>| {
         let (sight, route) = (sight.as_ref()?, route.as_ref()?);
         sight.served.filter(|s| s.epoch == route.epoch).map(|s| s.participants)
     };
-    count(&world.route, &current.route).max(count(&world.previous, &current.previous_route)).or(current.participants)
+    let are_peers = routes.route.iter().chain(&routes.previous).any(|route| route.mode == RouteMode::P2p);
+    let present = world.presence().filter(|_| are_peers).map(|p| p.participants);
+    let reported = count(&world.route, &current.route).max(count(&world.previous, &current.previous_route));
+    present.max(reported).or(current.participants)
 }
 
 fn ended(world: &World<'_>, current: &CallRoomStatus, reason: &'static str, now: Now) -> CallRoomStatus {
@@ -284,10 +357,9 @@ pub(super) fn share(name: &str) -> u32 {
     (hash.wrapping_mul(0x9e37_79b9) >> 16) % 1000
 }
 
-/// Time left until `seconds` after `from`; `None` when it is over.
-fn due(from: Timestamp, seconds: i32, now: Timestamp) -> Option<Duration> {
-    let rest = i64::from(seconds) * 1000 - now.duration_since(from).as_millis() as i64;
-    u64::try_from(rest).ok().filter(|r| *r > 0).map(Duration::from_millis)
+/// A length of time as the API has it.
+fn seconds(count: i32) -> Duration {
+    Duration::from_secs(u64::try_from(count).unwrap_or(0))
 }
 
 fn soonest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {

@@ -2,10 +2,11 @@
 
 pub mod act;
 pub mod decide;
+pub mod mode;
 pub mod observe;
 pub mod place;
 pub mod report;
-mod routes;
+pub mod routes;
 
 pub use act::reconcile;
 
@@ -14,6 +15,18 @@ mod api_tests;
 
 #[cfg(test)]
 mod decide_tests;
+
+#[cfg(test)]
+mod mode_call;
+
+#[cfg(test)]
+mod mode_promise_tests;
+
+#[cfg(test)]
+mod mode_tests;
+
+#[cfg(test)]
+mod mode_trouble_tests;
 
 #[cfg(test)]
 mod promise_tests;

@@ -1,6 +1,6 @@
 //! What a decision about one room looks at.
 
-use callplane_crds::{CallRoom, load::Demand, medianode::ServedRoom, mediapool::Placement};
+use callplane_crds::{CallRoom, Presence, load::Demand, medianode::ServedRoom, mediapool::Placement};
 use jiff::Timestamp;
 
 use super::{
@@ -12,6 +12,7 @@ use crate::{
     cluster::{
         Assumed, Cluster, RoomKey,
         node::{Life, NodeEntry},
+        trail::Trail,
     },
 };
 use std::time::Duration;
@@ -21,9 +22,9 @@ use std::time::Duration;
 pub struct World<'a> {
     /// The room.
     pub room: &'a CallRoom,
-    /// The node that its route names.
+    /// The node that its route names, if it names one.
     pub route: Option<Sight<'a>>,
-    /// The node that its previous route names.
+    /// The node that its previous route names, if it names one.
     pub previous: Option<Sight<'a>>,
     /// A route that is on its way.
     pub assumed: Option<&'a Assumed>,
@@ -31,10 +32,21 @@ pub struct World<'a> {
     pub written: Option<Duration>,
     /// When its status was last seen to change, whoever wrote it.
     pub changed: Duration,
+    /// What its routes were like.
+    pub trail: &'a Trail,
+    /// How long our contact with the API server has been uninterrupted.
+    pub in_contact: Duration,
     /// Pools that it may be in. Counted only when it needs a node.
     pub allowed_pools: u32,
     /// Nodes that it might go to. Listed only when it needs one.
     pub candidates: Vec<Candidate<'a>>,
+}
+
+impl World<'_> {
+    /// What the gateway says about the people in it.
+    pub fn presence(&self) -> Option<&Presence> {
+        self.room.status.as_ref()?.presence.as_ref()
+    }
 }
 
 /// A node as it looks from a room.
@@ -63,10 +75,12 @@ pub fn observe<'a>(cluster: &'a Cluster, key: &RoomKey, now: Now) -> Option<Worl
         assumed: entry.assumed.as_ref(),
         written: entry.written,
         changed: entry.changed,
+        trail: &entry.trail,
+        in_contact: cluster.contact().uninterrupted(now.mono),
         allowed_pools: 0,
         candidates: Vec::new(),
     };
-    if routes::needs_node(&world) {
+    if routes::needs_node(&world, now) {
         let request = request(room);
         world.allowed_pools = u32::try_from(
             cluster.pools().filter(|(name, p)| request.allows_pool(name, p.object.metadata.labels.as_ref())).count(),
