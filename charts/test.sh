@@ -77,6 +77,7 @@ any_namespace() {
   # Where rooms are made by REST is a value of its own.
   ! grep --extended-regexp '^ *namespace: ' <<<"$other" | grep --invert-match ': elsewhere$' || return 1
   grep --quiet "system:serviceaccount:elsewhere:callplane-operator" <<<"$other" || return 1
+  grep --quiet "system:serviceaccount:elsewhere:callplane-gateway" <<<"$other" || return 1
   grep --quiet "system:serviceaccount:elsewhere:callplane-media-node" <<<"$other"
 }
 

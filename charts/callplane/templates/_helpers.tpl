@@ -46,6 +46,11 @@ capabilities:
 system:serviceaccount:{{ .Release.Namespace }}:callplane-operator
 {{- end }}
 
+{{/* The gateway's, likewise. */}}
+{{- define "callplane.gatewayUser" -}}
+system:serviceaccount:{{ .Release.Namespace }}:callplane-gateway
+{{- end }}
+
 {{/* CEL: the caller is the operator, or someone who may break the glass. */}}
 {{- define "callplane.trusted" -}}
 request.userInfo.username == '{{ include "callplane.operatorUser" . }}'
