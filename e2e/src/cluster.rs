@@ -10,10 +10,15 @@ use anyhow::{Context, Result, ensure};
 use callplane_crds::{CallRoom, MediaNode, MediaPool};
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    authentication::v1::{TokenRequest, TokenRequestSpec},
     coordination::v1::Lease,
-    core::v1::{Namespace, Node, Pod, Secret},
+    core::v1::{Namespace, Node, Pod, Secret, ServiceAccount},
 };
-use kube::{Api, Client, Config, ResourceExt, api::ListParams, config::KubeConfigOptions, config::Kubeconfig};
+use kube::{
+    Api, Client, Config, ResourceExt,
+    api::{ListParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
 
 /// Namespace that the chart is installed in; pools, media nodes and their pods live there, too.
 pub const SYSTEM: &str = "callplane-system";
@@ -66,6 +71,20 @@ impl Cluster {
         let mut config = self.config.clone();
         config.auth_info = kube::config::AuthInfo { token: Some(token.to_owned().into()), ..Default::default() };
         Ok(Client::try_from(config)?)
+    }
+
+    /// A token of one of callplane's service accounts, for ten minutes.
+    ///
+    /// # Errors
+    /// When the API server gives none.
+    pub async fn token_of(&self, service_account: &str) -> Result<String> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), SYSTEM);
+        let spec = TokenRequestSpec { audiences: Vec::new(), bound_object_ref: None, expiration_seconds: Some(600) };
+        let request = TokenRequest { spec, ..Default::default() };
+        let answer = accounts.create_token_request(service_account, &PostParams::default(), &request).await;
+        let token = answer.context("is the chart installed?")?.status.context("a token")?.token;
+        ensure!(!token.is_empty(), "the token is empty");
+        Ok(token)
     }
 
     /// CallRooms of a namespace.

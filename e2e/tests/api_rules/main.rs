@@ -8,6 +8,7 @@ mod identities;
 mod nodes;
 mod people;
 mod pools;
+mod presence;
 mod rights;
 mod rooms;
 mod views;

@@ -42,6 +42,9 @@ async fn try_everything(desk: &Desk) -> Result<()> {
     forbidden("an old route", rooms.tell("call", &json!({"previousRoute": route}), Keep::No).await, says)?;
     let says = "only the operator says what phase a CallRoom is in: set spec.ended to end a call";
     forbidden("a phase", rooms.tell("call", &json!({"phase": "Ended"}), Keep::No).await, says)?;
+    let says = "only the gateway says who is in a call: status.presence of a CallRoom cannot be written by hand";
+    let presence = json!({"participants": 3, "since": "2026-01-01T00:00:00Z"});
+    forbidden("a presence", rooms.tell("call", &json!({"presence": presence}), Keep::No).await, says)?;
     rooms.tell("call", &json!({"participants": 3}), Keep::No).await?;
     rooms.change("call", &json!({"spec": {"ended": true}}), Keep::No).await?;
 
@@ -68,7 +71,7 @@ async fn try_everything(desk: &Desk) -> Result<()> {
     let saviour = acting(desk, "system:masters")?;
     let rooms = Objects::of::<CallRoom>(saviour.clone(), &desk.namespace);
     let nodes = Objects::of::<MediaNode>(saviour, &desk.namespace);
-    rooms.tell("call", &json!({"route": route, "phase": "Ready"}), Keep::No).await?;
+    rooms.tell("call", &json!({"route": route, "phase": "Ready", "presence": presence}), Keep::No).await?;
     nodes.change("node", &json!({"spec": {"templateHash": "b"}}), Keep::No).await?;
     nodes.create(&json!({"metadata": {"name": "made"}, "spec": {"pool": "p"}}), Keep::No).await?;
     Ok(())

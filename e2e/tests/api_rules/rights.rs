@@ -148,6 +148,25 @@ fn a_media_node_may_read_rooms_and_write_about_itself() {
 }
 
 #[test]
+fn the_gateway_may_write_the_status_of_rooms_everywhere() {
+    desk("gateway", |desk| async move {
+        let there = desk.namespace.as_str();
+        let table = vec![
+            (there, OURS, "callrooms", "", "get list watch"),
+            (there, OURS, "callrooms/status", "", "patch"),
+            (there, OURS, "medianodes", "", ""),
+            (SYSTEM, OURS, "medianodes", "", "get list watch"),
+            (SYSTEM, OURS, "medianodes/status", "", ""),
+            (SYSTEM, OURS, "mediapools", "", ""),
+            (SYSTEM, LEASES, "leases", "", ""),
+            (SYSTEM, "", "pods", "", ""),
+            ("", "", "nodes", "", ""),
+        ];
+        judge(&desk.cluster, &format!("system:serviceaccount:{SYSTEM}:callplane-gateway"), table).await
+    });
+}
+
+#[test]
 fn the_clusters_own_roles_cover_rooms() {
     desk("roles", |desk| async move {
         let bindings: Api<RoleBinding> = Api::namespaced(desk.cluster.client.clone(), &desk.namespace);

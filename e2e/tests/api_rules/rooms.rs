@@ -84,6 +84,39 @@ fn a_room_says_what_is_wrong_with_it() {
                 "spec.lifetime.ttlSecondsAfterEnded",
                 "should be greater than or equal to 0",
             ),
+            fine(json!({"topology": {}})),
+            fine(
+                json!({"topology": {"mode": "Auto", "p2pMaxParticipants": 6, "packetLossPercent": 1, "stabilizationSeconds": 0}}),
+            ),
+            fine(json!({"topology": {"mode": "SFU", "packetLossPercent": 100, "stabilizationSeconds": 3600}})),
+            fine(json!({"maxParticipants": 6, "topology": {"mode": "P2P"}})),
+            refused(
+                json!({"topology": {"mode": "P2P"}}),
+                "spec",
+                "a call with topology.mode P2P may have at most 6 participants, since everyone sends to everyone else: lower maxParticipants, or use mode Auto",
+            ),
+            refused(json!({"topology": {"mode": "MCU"}}), "spec.topology.mode", r#"Unsupported value: "MCU""#),
+            refused(
+                json!({"topology": {"p2pMaxParticipants": 7}}),
+                "spec.topology.p2pMaxParticipants",
+                "should be less than or equal to 6",
+            ),
+            refused(
+                json!({"topology": {"p2pMaxParticipants": 1}}),
+                "spec.topology.p2pMaxParticipants",
+                "should be greater than or equal to 2",
+            ),
+            refused(
+                json!({"topology": {"packetLossPercent": 0}}),
+                "spec.topology.packetLossPercent",
+                "should be greater than or equal to 1",
+            ),
+            refused(
+                json!({"topology": {"stabilizationSeconds": 3601}}),
+                "spec.topology.stabilizationSeconds",
+                "should be less than or equal to 3600",
+            ),
+            refused(json!({"topology": {"mesh": true}}), "", r#"unknown field "spec.topology.mesh""#),
             refused(json!({"ended": "yes"}), "spec.ended", "must be of type boolean"),
             refused(json!({"maxParticipant": 4}), "", r#"unknown field "spec.maxParticipant""#),
             refused(json!({"lifetime": {"ttl": 4}}), "", r#"unknown field "spec.lifetime.ttl""#),
@@ -157,6 +190,11 @@ fn null_means_absent_and_absent_means_the_default() {
             let full = json!({"maxParticipants": 50, "ended": false, "lifetime": {}, "media": {}});
             ensure!(made["spec"] == full, "{spec} became {}", made["spec"]);
         }
+        let topology =
+            json!({"spec": {"topology": {"mode": null, "stabilizationSeconds": null}}, "metadata": {"name": "moves"}});
+        let made = rooms.create(&topology, Keep::No).await?;
+        let full = json!({"mode": "Auto", "p2pMaxParticipants": 2, "packetLossPercent": 5, "stabilizationSeconds": 30});
+        ensure!(made["spec"]["topology"] == full, "it became {}", made["spec"]);
         Ok(())
     });
 }

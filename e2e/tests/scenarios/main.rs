@@ -5,6 +5,7 @@
 
 mod a_burst_is_spread_without_overcommit;
 mod a_call_ends_as_it_was_told_to;
+mod a_growing_call_moves_to_a_media_node;
 mod a_hung_node_is_fenced;
 mod a_killed_leader_leaves_one_owner_per_epoch;
 mod a_killed_node_loses_no_call;
