@@ -41,6 +41,8 @@ pub struct Parts {
     pub signer: access::Signer,
     /// Backend callers.
     pub api_keys: access::ApiKeys,
+    /// Passwords of rooms.
+    pub passwords: access::Passwords,
     /// How often who may ask.
     pub limits: limits::Limits,
     /// The way to media nodes.

@@ -12,6 +12,13 @@ use ipnet::IpNet;
 
 use crate::{Code, Problem};
 
+/// Passwords that one address, or one user of a backend's, may try for one room: a class behind one address gets in, and a
+/// day is good for 86 thousand guesses.
+const GUESSES: Rate = Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::MIN.saturating_add(29) };
+/// Passwords that may be tried for one room by all together.
+const GUESSES_OF_ALL: Rate =
+    Rate { per_second: NonZeroU32::MIN.saturating_add(9), burst: NonZeroU32::MIN.saturating_add(199) };
+
 /// Requests per second in the long run, and at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -19,6 +26,15 @@ pub struct Rate {
     pub per_second: NonZeroU32,
     /// Size of the bucket.
     pub burst: NonZeroU32,
+}
+
+/// Who tries a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Guesser<'a> {
+    /// Somebody with a share link, of whom only the address is known.
+    Address(IpAddr),
+    /// A user whom a backend names.
+    User(&'a str),
 }
 
 /// Buckets in a table of fixed size: who asks is hashed, with a seed that nobody knows, to one of 65536. So no
@@ -48,13 +64,30 @@ impl Buckets {
 pub struct Limits {
     callers: Buckets,
     addresses: Buckets,
+    guesses: Buckets,
+    guesses_of_all: Buckets,
     trusted_proxies: Vec<IpNet>,
 }
 
 impl Limits {
     /// `X-Forwarded-For` counts only from trusted proxies.
     pub fn new(caller: Rate, address: Rate, trusted_proxies: Vec<IpNet>) -> Self {
-        Self { callers: Buckets::new(caller), addresses: Buckets::new(address), trusted_proxies }
+        Self {
+            callers: Buckets::new(caller),
+            addresses: Buckets::new(address),
+            guesses: Buckets::new(GUESSES),
+            guesses_of_all: Buckets::new(GUESSES_OF_ALL),
+            trusted_proxies,
+        }
+    }
+
+    /// Counts a password that `who` tries for the room with this uid.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`].
+    pub fn guess(&self, room_uid: &str, who: &Guesser<'_>) -> Result<(), Problem> {
+        self.guesses.take(&(room_uid, who)).map_err(|seconds| too_many("caller for this room", seconds))?;
+        self.guesses_of_all.take(&room_uid).map_err(|seconds| too_many("room", seconds))
     }
 
     /// Counts a request of an API key, a user of a room or a share link.
@@ -119,6 +152,21 @@ mod tests {
         limits.address(address("2001:db8::2")).unwrap();
         assert!(limits.address(address("2001:db8::3")).is_err(), "one /64 is one customer");
         limits.address(address("2001:db8:0:1::1")).unwrap();
+    }
+
+    #[test]
+    fn guesses_are_counted_for_each_room_and_who_guesses() {
+        let limits = Limits::new(rate(1, 1), rate(1, 1), vec![]);
+        let here = Guesser::Address("192.0.2.1".parse().unwrap());
+        for _ in 0..30 {
+            limits.guess("room-1", &here).unwrap();
+        }
+        assert_eq!(limits.guess("room-1", &here).unwrap_err().code(), Code::RateLimited);
+        limits.guess("room-1", &Guesser::User("bob")).unwrap();
+        limits.guess("room-2", &here).unwrap();
+        let from = |n: u32| Guesser::Address(std::net::Ipv4Addr::from_bits(n).into());
+        let refused = (0..1000).filter(|n| limits.guess("room-1", &from(*n)).is_err()).count();
+        assert!((700..900).contains(&refused), "{refused}: many addresses do not make many guesses");
     }
 
     #[test]

@@ -31,6 +31,10 @@ pub enum Code {
     RoleNotAllowed,
     /// The room lets nobody in but its hosts.
     RoomLocked,
+    /// The room has a password: give it as `password`.
+    PasswordRequired,
+    /// The room has another password.
+    WrongPassword,
     /// The share link was revoked.
     LinkRevoked,
     /// The API server does not let the gateway do this: rights, a quota or a policy.
@@ -75,6 +79,8 @@ pub enum Code {
     KubernetesUnavailable,
     /// There is no key to sign tokens with yet.
     NoSigningKey,
+    /// The key that the hashes of passwords were made with is not there.
+    NoPasswordKey,
     /// As many requests as can be are under way.
     Busy,
     /// The request took too long here.
@@ -93,6 +99,8 @@ impl Code {
             | Self::WrongRoom
             | Self::RoleNotAllowed
             | Self::RoomLocked
+            | Self::PasswordRequired
+            | Self::WrongPassword
             | Self::LinkRevoked
             | Self::KubernetesRefused => StatusCode::FORBIDDEN,
             Self::RoomNotFound | Self::NoSuchRoute => StatusCode::NOT_FOUND,
@@ -109,6 +117,7 @@ impl Code {
             | Self::NodeNotReady
             | Self::KubernetesUnavailable
             | Self::NoSigningKey
+            | Self::NoPasswordKey
             | Self::Busy
             | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
             Self::NodeTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -124,7 +133,7 @@ impl Code {
     const fn retry_after(self) -> Option<u64> {
         match self {
             Self::RoomNotReady | Self::NodeNotReady | Self::NoSigningKey | Self::Busy | Self::Timeout => Some(1),
-            Self::KubernetesUnavailable => Some(5),
+            Self::KubernetesUnavailable | Self::NoPasswordKey => Some(5),
             _ => None,
         }
     }

@@ -14,9 +14,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     Gateway, Parts,
-    access::{ApiKeys, Signer},
+    access::{ApiKeys, Passwords, Signer},
     admin::{self, Admin},
-    cluster::{self, Kube},
+    cluster::{self, Kube, Secrets},
     config::{Command, Config, Serve},
     http,
     limits::Limits,
@@ -53,16 +53,19 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let (clock, metrics, closing) = (Clock::start(), Metrics::default(), CancellationToken::new());
     let signer = Signer::new(config.join_keys, clock.now());
     let api_keys = ApiKeys::new(config.api_keys).context("cannot read the API keys")?;
+    let passwords = Passwords::new(Secrets::new(client.clone(), &config.namespace));
 
     let mut tasks = JoinSet::new();
     tasks.spawn(signer.clone().keep_reading(clock));
     tasks.spawn(api_keys.clone().keep_reading());
+    tasks.spawn(passwords.clone().keep_ready());
     let only = config.watch_namespace;
     let gateway = Gateway::new(Parts {
         cache: cluster::start(&watches, &config.namespace, only.as_deref(), &metrics, &mut tasks),
         kube: Kube::new(client, config.rooms_namespace, only),
         signer,
         api_keys,
+        passwords,
         limits: Limits::new(config.rate_per_caller, config.rate_per_address, config.trusted_proxy),
         forwarder: Forwarder::new(usize::from(config.max_sockets), closing.clone(), metrics.clone()),
         metrics,

@@ -3,6 +3,7 @@
 mod api_keys;
 mod claims;
 mod links;
+mod passwords;
 mod signer;
 
 use axum::http::{HeaderMap, header};
@@ -11,6 +12,7 @@ pub use api_keys::ApiKeys;
 pub use claims::LINK_AUDIENCE;
 pub use claims::{JoinClaims, LinkClaims, Role};
 pub use links::{LinkId, MAX_REVOKED, revoke, revoked};
+pub use passwords::{Password, Passwords};
 pub use signer::Signer;
 
 use crate::{Code, Gateway, Problem};

@@ -14,7 +14,7 @@ use crate::{Code, Problem};
 /// Longest time that the API server may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 /// Field manager of what the gateway writes.
-const MANAGER: &str = "callplane-gateway";
+pub(super) const MANAGER: &str = "callplane-gateway";
 
 /// The way to the API server. Clones are the same.
 #[derive(Clone)]
@@ -101,7 +101,7 @@ impl Kube {
 }
 
 /// Why there is no answer.
-enum Failure {
+pub(super) enum Failure {
     NotFound,
     Conflict,
     Gone,
@@ -111,7 +111,7 @@ enum Failure {
 }
 
 impl Failure {
-    fn problem(self, id: Option<&CallId>) -> Problem {
+    pub(super) fn problem(self, id: Option<&CallId>) -> Problem {
         match (self, id) {
             (Self::NotFound, Some(id)) => not_found(id),
             (Self::Conflict | Self::Gone, _) => Problem::new(Code::Conflict, "the room changed meanwhile"),
@@ -136,7 +136,7 @@ fn not_found(id: &CallId) -> Problem {
     Problem::new(Code::RoomNotFound, format!("there is no room {id}"))
 }
 
-async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+pub(super) async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
     let status = match tokio::time::timeout(ANSWER_WITHIN, request).await {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(kube::Error::Api(status))) => status,

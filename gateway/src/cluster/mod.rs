@@ -2,6 +2,7 @@
 
 mod cache;
 mod kube;
+mod secrets;
 mod watch;
 
-pub use self::{cache::Cache, kube::Kube, watch::start};
+pub use self::{cache::Cache, kube::Kube, secrets::Secrets, watch::start};

@@ -11,6 +11,8 @@ pub const HOST_ID: &str = "callplane.io/host-id";
 pub const ALLOWED_ROLES: &str = "callplane.io/allowed-roles";
 /// `true`: only hosts may join.
 pub const LOCKED: &str = "callplane.io/locked";
+/// argon2id hash of the password, made with the gateways' key. Absent: none.
+pub const PASSWORD: &str = "callplane.io/password-hash";
 /// Share links that were revoked, separated by commas.
 pub const REVOKED_LINKS: &str = "callplane.io/revoked-links";
 /// Digest of the Idempotency-Key and its caller.

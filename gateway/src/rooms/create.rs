@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Code, Gateway, Problem,
-    access::{Caller, Role},
+    access::{Caller, Password, Role},
     body::Body,
     problem::Details,
 };
@@ -90,10 +90,10 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub is_recording_enabled: Option<bool>,
-    /// Does not work yet, and is refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(ignore)]
-    pub password: Option<serde_json::Value>,
+    /// Password that guests and participants give to join, 1 to 128 bytes. Hosts need none. It cannot be read again.
+    #[serde(default, skip_serializing)]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 128)]
+    pub password: Option<Password>,
 }
 
 /// A room that was created, and the host's way into it.
@@ -142,8 +142,13 @@ pub async fn create(
     let caller = Caller::of(&gateway, &headers)?.backend()?;
     let Body(request) = body?;
     check(&request)?;
-    let once = Once::of(&headers, &caller, &request)?;
-    let room = wanted(&request, once.as_ref())?;
+    let password = request.settings.password.as_ref();
+    let once = Once::of(&gateway, &headers, &caller, &request).await?;
+    let mut room = wanted(&request, once.as_ref())?;
+    if let Some(password) = password {
+        let hash = gateway.passwords.hash(password).await?;
+        room.annotations_mut().insert(annotations::PASSWORD.to_owned(), hash);
+    }
     let name = room.name_any();
     if let (Some(once), Some(_)) = (&once, &request.name) {
         refuse_other_name(&gateway, once, &name)?;
@@ -160,7 +165,6 @@ fn check(request: &CreateRoom) -> Result<(), Problem> {
     for (is_set, field) in [
         (request.scheduled_time.is_some(), "scheduledTime"),
         (settings.is_recording_enabled == Some(true), "settings.isRecordingEnabled"),
-        (settings.password.is_some(), "settings.password"),
     ] {
         if is_set {
             return Err(unsupported(field));
@@ -184,16 +188,26 @@ struct Once {
 }
 
 impl Once {
-    fn of(headers: &HeaderMap, caller: &str, request: &CreateRoom) -> Result<Option<Self>, Problem> {
+    async fn of(
+        gateway: &Gateway,
+        headers: &HeaderMap,
+        caller: &str,
+        request: &CreateRoom,
+    ) -> Result<Option<Self>, Problem> {
         let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
         let key = key.to_str().ok().filter(|key| (1..=MAX_KEY).contains(&key.len()));
         let key = key.ok_or_else(|| {
             let detail = format!("is 1 to {MAX_KEY} visible ASCII characters");
             Problem::new(Code::Invalid, detail).field("Idempotency-Key")
         })?;
-        let request = serde_json::to_string(request).unwrap_or_default();
+        // The password is not among it: a plain digest of it could be guessed at by all who may read CallRooms.
+        let mut parts = vec![serde_json::to_string(request).unwrap_or_default()];
+        if let Some(password) = &request.settings.password {
+            parts.push(gateway.passwords.mark(password).await?);
+        }
+        let parts: Vec<_> = parts.iter().map(String::as_str).collect();
         // Keys of two callers are two keys.
-        Ok(Some(Self { key: digest(&[caller, key]), request: digest(&[&request]) }))
+        Ok(Some(Self { key: digest(&[caller, key]), request: digest(&parts) }))
     }
 }
 

@@ -1,8 +1,10 @@
 //! Joining: who may come in as what, and the token for it.
 
+use std::net::SocketAddr;
+
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{ConnectInfo, Path, State},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -18,8 +20,9 @@ use super::{
 };
 use crate::{
     Code, Gateway, Problem,
-    access::{self, Caller, LINK_AUDIENCE, LinkClaims, Role},
+    access::{self, Caller, LINK_AUDIENCE, LinkClaims, Password, Role},
     body::Body,
+    limits::Guesser,
     problem::Details,
 };
 
@@ -48,9 +51,10 @@ pub struct JoinRoom {
     #[serde(default)]
     #[schema(nullable = false)]
     link_token: Option<String>,
+    /// Password of the room, where `passwordRequired` says so; hosts need none.
     #[serde(default)]
-    #[schema(ignore)]
-    password: Option<serde_json::Value>,
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 128)]
+    password: Option<Password>,
     #[serde(default)]
     #[schema(ignore)]
     consent_token: Option<serde_json::Value>,
@@ -123,10 +127,11 @@ pub(super) struct Welcome {
 pub async fn join(
     State(gateway): State<Gateway>,
     Path(id): Path<String>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     body: Result<Body<JoinRoom>, Problem>,
 ) -> Result<Response, Problem> {
-    let Body(request) = match body {
+    let Body(mut request) = match body {
         Ok(body) => body,
         // Who has no credentials learns that first.
         Err(problem) => return Err(Caller::of(&gateway, &headers).err().unwrap_or(problem)),
@@ -145,10 +150,18 @@ pub async fn join(
     }
     check(&request)?;
     let room = gateway.settled(gateway.room(&id).await?).await;
+    let password = request.password.take();
+    let by_link = link.is_some();
     let person = match link {
         Some(link) => guest(&gateway, &room, &request, &link)?,
         None => named(&room, request)?,
     };
+    admits(&room, &person)?;
+    let guesser = match by_link {
+        true => Guesser::Address(gateway.limits.client(peer.ip(), &headers)),
+        false => Guesser::User(&person.user),
+    };
+    check_password(&gateway, &room, &person, password.as_ref(), &guesser).await?;
     let Welcome { token, expires_at, route, mode } = welcome(&gateway, &room, &person)?;
     let joined = JoinedRoom {
         room_id: id.to_string(),
@@ -166,11 +179,8 @@ pub async fn join(
 }
 
 fn check(request: &JoinRoom) -> Result<(), Problem> {
-    for (is_set, field) in [(request.password.is_some(), "password"), (request.consent_token.is_some(), "consentToken")]
-    {
-        if is_set {
-            return Err(unsupported(field));
-        }
+    if request.consent_token.is_some() {
+        return Err(unsupported("consentToken"));
     }
     request.display_name.as_ref().map_or(Ok(()), |name| check_text("displayName", name, MAX_NAME))
 }
@@ -210,8 +220,8 @@ fn guest(gateway: &Gateway, room: &CallRoom, request: &JoinRoom, link: &LinkClai
     Ok(Person { user: format!("{GUEST_PREFIX}{}", chance()?), name: request.display_name.clone(), role: link.role })
 }
 
-/// A token for `person`, if the room lets them in and has a route.
-pub(super) fn welcome(gateway: &Gateway, room: &CallRoom, person: &Person) -> Result<Welcome, Problem> {
+/// Whether the room is one that `person` may enter: not over, not locked, and for such as them.
+fn admits(room: &CallRoom, person: &Person) -> Result<(), Problem> {
     if room.is_over() {
         return Err(ended(room));
     }
@@ -222,6 +232,32 @@ pub(super) fn welcome(gateway: &Gateway, room: &CallRoom, person: &Person) -> Re
     if annotations::is_locked(room) && person.role != Role::Host {
         return Err(Problem::new(Code::RoomLocked, "the room is locked"));
     }
+    Ok(())
+}
+
+/// Whether `password` is the room's, where it has one and `person` needs it.
+async fn check_password(
+    gateway: &Gateway,
+    room: &CallRoom,
+    person: &Person,
+    password: Option<&Password>,
+    guesser: &Guesser<'_>,
+) -> Result<(), Problem> {
+    let Some(hash) = annotations::text(room, annotations::PASSWORD).filter(|_| person.role != Role::Host) else {
+        return Ok(());
+    };
+    let missing = || Problem::new(Code::PasswordRequired, "the room has a password").field("password");
+    let password = password.ok_or_else(missing)?;
+    gateway.limits.guess(room.metadata.uid.as_deref().unwrap_or_default(), guesser)?;
+    match gateway.passwords.verify(hash, password).await? {
+        true => Ok(()),
+        false => Err(Problem::new(Code::WrongPassword, "the room has another password").field("password")),
+    }
+}
+
+/// A token for `person`, if the room lets them in and has a route.
+pub(super) fn welcome(gateway: &Gateway, room: &CallRoom, person: &Person) -> Result<Welcome, Problem> {
+    admits(room, person)?;
     let route = room.status.as_ref().and_then(|s| s.route.clone()).ok_or_else(|| not_ready(room))?;
     // While versions differ, another replica may know what to do with it.
     let mode = view::mode(route.mode)

@@ -63,6 +63,8 @@ pub struct Room {
     pub locked: bool,
     /// Roles that may join.
     pub allowed_roles: Vec<Role>,
+    /// Whether guests and participants need a password to join.
+    pub password_required: bool,
     /// Whether consent is needed to join.
     pub consent_required: bool,
     /// When the room was made.
@@ -101,6 +103,7 @@ impl From<&CallRoom> for Room {
             host_id: annotations::text(room, annotations::HOST_ID).map(str::to_owned),
             locked: annotations::is_locked(room),
             allowed_roles: annotations::allowed_roles(room),
+            password_required: annotations::text(room, annotations::PASSWORD).is_some(),
             consent_required: false,
             created_at: room.metadata.creation_timestamp.clone(),
             started_at: status.started_at,

@@ -1,4 +1,4 @@
-//! An API server in memory: CallRooms and MediaNodes with lists, pages, watches, creates and merge patches. It can be
+//! An API server in memory: CallRooms, MediaNodes and Secrets with lists, pages, watches, creates and merge patches. It can be
 //! told to be away.
 
 use std::{
@@ -51,6 +51,8 @@ impl Kubernetes {
             .route(&format!("{of}/callrooms"), get(list_all))
             .route(&format!("{of}/namespaces/{{namespace}}/{{plural}}"), get(list).post(create))
             .route(&format!("{of}/namespaces/{{namespace}}/{{plural}}/{{name}}"), get(read).patch(merge))
+            .route("/api/v1/namespaces/{namespace}/{plural}", get(list).post(create))
+            .route("/api/v1/namespaces/{namespace}/{plural}/{name}", get(read))
             .with_state(server.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config = kube::Config::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
@@ -92,8 +94,13 @@ impl Kubernetes {
         let before = store.objects.get(&key);
         let uid = before.map_or(json!(format!("uid-{version}")), |o| o["metadata"]["uid"].clone());
         let kind = if before.is_some() { "MODIFIED" } else { "ADDED" };
-        object["apiVersion"] = json!("callplane.io/v1alpha1");
-        object["kind"] = json!(if plural == "callrooms" { "CallRoom" } else { "MediaNode" });
+        let (version_of, kind_of) = match plural {
+            "callrooms" => ("callplane.io/v1alpha1", "CallRoom"),
+            "medianodes" => ("callplane.io/v1alpha1", "MediaNode"),
+            _ => ("v1", "Secret"),
+        };
+        object["apiVersion"] = json!(version_of);
+        object["kind"] = json!(kind_of);
         let metadata = &mut object["metadata"];
         metadata["name"] = json!(name);
         metadata["namespace"] = json!(namespace);

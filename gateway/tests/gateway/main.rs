@@ -5,6 +5,7 @@
 mod access;
 mod kubernetes;
 mod outage;
+mod passwords;
 mod proxy;
 mod rooms;
 mod world;

@@ -113,7 +113,8 @@ async fn what_does_not_work_is_refused_by_name_and_makes_no_room() {
             "unsupported-setting",
             "scheduledTime",
         ),
-        (json!({"hostId": "ann", "settings": {"password": "x"}}), 501, "unsupported-setting", "settings.password"),
+        (json!({"hostId": "ann", "settings": {"password": ""}}), 422, "invalid", "settings.password"),
+        (json!({"hostId": "ann", "settings": {"password": 7}}), 422, "invalid", "settings.password"),
         (
             json!({"hostId": "ann", "settings": {"isRecordingEnabled": true}}),
             501,

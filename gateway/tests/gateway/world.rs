@@ -13,8 +13,8 @@ use axum::{
 };
 use callplane_gateway::{
     Gateway, Parts,
-    access::{ApiKeys, Signer},
-    cluster::{self, Kube},
+    access::{ApiKeys, Passwords, Signer},
+    cluster::{self, Kube, Secrets},
     http,
     limits::{Limits, Rate},
     metrics::Metrics,
@@ -86,7 +86,7 @@ impl World {
     pub async fn with(per_caller: Rate, per_address: Rate) -> Self {
         let (kubernetes, config) = Kubernetes::start().await;
         let client = request_client(&config).unwrap();
-        let watches = watch_client(&config).unwrap();
+        let (watches, secrets) = (watch_client(&config).unwrap(), client.clone());
         let mut name = [0; 8];
         aws_lc_rs::rand::fill(&mut name).unwrap();
         let directory = std::env::temp_dir().join(format!("callplane-gateway-{:016x}", u64::from_be_bytes(name)));
@@ -102,6 +102,7 @@ impl World {
             kube: Kube::new(client, "team".into(), None),
             signer: Signer::new(directory.clone(), clock.now()),
             api_keys: ApiKeys::new(directory.join("keys")).unwrap(),
+            passwords: Passwords::new(Secrets::new(secrets, "callplane-system")),
             limits: Limits::new(per_caller, per_address, vec![]),
             forwarder: Forwarder::new(2, closing.clone(), metrics.clone()),
             metrics,
