@@ -32,6 +32,7 @@ demo-down: ## Remove the demo, and the cluster that it started
 test: unit interop client-browser charts-test e2e ## Every test: units, real programs, chart, and the scenarios on a real cluster
 
 unit: $(BROWSER) $(CLIENT) ## Tests that need no cluster
+	@e2e/cluster/tools.sh unit
 	cargo test --workspace --exclude callplane-e2e --exclude callplane-fuzz --locked
 	media-node/fuzz/run.sh 5
 	cd e2e/browser && CALLPLANE_MEDIA_NODE=$(CARGO_TARGET_DIR)/debug/callplane-media-node npm test

@@ -115,6 +115,11 @@ done
 check "refused: operator.replica" refused "'replica'" --set operator.replica=3
 check "refused: gateway.replica" refused "'replica'" --set gateway.replica=3
 check "refused: an origin with a path" refused "/gateway/corsOrigins/0" --set "gateway.corsOrigins={https://app.example/x}"
+check "refused: an issuer without an audience" refused "/gateway/oidc" --set gateway.oidc.issuer=https://login.example
+check "refused: an issuer without TLS" refused "/gateway/oidc/issuer" --set gateway.oidc.issuer=http://login.example
+check "refused: SQLite for two" refused "SQLite is for one replica" --set records.sqlite.enabled=true
+check "refused: two databases" refused "one database" --set records.sqlite.enabled=true,records.postgresSecret=x,gateway.replicas=1
+check "refused: records.sqlite.size" refused "'size'" --set records.sqlite.size=1Gi
 check "refused: a top-level key that there is not" refused "'operators'" --set operators.replicas=3
 check "refused: defaultPool.reachability.port" refused "'port'" --set defaultPool.reachability.port=1
 check "refused: defaultPool.reachability.ports.first" refused "'first'" --set defaultPool.reachability.ports.first=1

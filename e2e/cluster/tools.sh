@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# tools.sh [cluster|lint]: gets every program that running the cluster (the default) or `make lint`
-# needs: Debian packages, and pinned programs built into the cache. A second run finds everything
+# tools.sh [cluster|lint|unit]: gets every program that running the cluster (the default), `make lint` or
+# `make unit` needs: Debian packages, and pinned programs built into the cache. A second run finds everything
 # and takes a moment.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 purpose=${1:-cluster}
 case $purpose in
   cluster | lint) "$CLUSTER_DIR/preflight.sh" "$purpose" ;;
-  *) die "usage: tools.sh [cluster|lint]" ;;
+  unit) ;;
+  *) die "usage: tools.sh [cluster|lint|unit]" ;;
 esac
 
 # packages PROBE=PACKAGE...: installs the packages whose program or file is not there.
@@ -66,6 +67,17 @@ exec 8>"$CACHE/tools.lock"
 flock 8
 export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -buildvcs=false"
 
+if [[ $purpose == unit ]]; then
+  if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+    # Tests start servers of their own: the package is to start none.
+    if [[ $EUID == 0 ]]; then
+      mkdir -p /etc/postgresql-common/createcluster.d
+      echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/callplane.conf
+    fi
+    packages initdb=postgresql
+  fi
+  exit 0
+fi
 if [[ $purpose == cluster ]]; then
   packages containerd=containerd runc=runc /usr/lib/cni/portmap=containernetworking-plugins \
     conntrack=conntrack iptables=iptables ip=iproute2 nsenter=util-linux openssl=openssl \

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
-use crate::limits::Rate;
+use crate::{access::Issuer, limits::Rate, records::Source};
 
 /// The gateway of callplane: rooms by REST, join tokens, and the way to each room's media node.
 #[derive(Clone, Debug, Parser)]
@@ -58,6 +58,16 @@ pub struct Serve {
     /// Directory with the web app (clients/web/dist), read at the start. Without it none is served.
     #[arg(long, env = "CALLPLANE_WEB_ROOT", value_name = "PATH")]
     pub web_root: Option<PathBuf>,
+    /// OpenID Connect issuer whose tokens make their bearers backends, such as https://login.example.org. Its keys are
+    /// discovered, fetched again every 10 min, and at most every 10 s when a token names one that is not known.
+    #[arg(long, env = "CALLPLANE_OIDC_ISSUER", value_name = "URL", requires = "oidc_audience")]
+    pub oidc_issuer: Option<String>,
+    /// Audience of the issuer's tokens that are for backends.
+    #[arg(long, env = "CALLPLANE_OIDC_AUDIENCE", requires = "oidc_issuer")]
+    pub oidc_audience: Option<String>,
+    /// File with certificates in PEM of authorities that vouch for the issuer, besides the system's.
+    #[arg(long, env = "CALLPLANE_OIDC_CA", value_name = "PATH", requires = "oidc_issuer")]
+    pub oidc_ca: Option<PathBuf>,
     /// Life of join tokens, 1m to 10m.
     #[arg(long, env = "CALLPLANE_TOKEN_TTL", default_value = "10m", value_parser = token_ttl)]
     pub token_ttl: Duration,
@@ -79,12 +89,33 @@ pub struct Serve {
     /// Addresses whose X-Forwarded-For is believed.
     #[arg(long, env = "CALLPLANE_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
     pub trusted_proxy: Vec<IpNet>,
+    /// File with the URL of the PostgreSQL database that keeps records, such as
+    /// postgres://user:password@host/database?sslmode=verify-full. Read again when the database does not answer.
+    #[arg(long, env = "CALLPLANE_DATABASE_URL_FILE", value_name = "PATH", conflicts_with = "sqlite")]
+    pub database_url_file: Option<PathBuf>,
+    /// File in which SQLite keeps records, for one replica. Without it and without a URL none are kept.
+    #[arg(long, env = "CALLPLANE_SQLITE", value_name = "PATH")]
+    pub sqlite: Option<PathBuf>,
     /// WebSockets that are passed on at a time.
     #[arg(long, env = "CALLPLANE_MAX_SOCKETS", default_value_t = 10_000)]
     pub max_sockets: u16,
     /// What is logged, in the syntax of tracing's EnvFilter.
     #[arg(long, env = "RUST_LOG", default_value = "info", value_parser = filter)]
     pub log: String,
+}
+
+impl Serve {
+    /// Who vouches for backends besides their API keys.
+    pub fn issuer(&self) -> Option<Issuer> {
+        let (url, audience) = (self.oidc_issuer.clone()?, self.oidc_audience.clone()?);
+        Some(Issuer { url, audience, authorities: self.oidc_ca.clone() })
+    }
+
+    /// Where records are kept, if any are.
+    pub fn records(&self) -> Option<Source> {
+        let postgres = self.database_url_file.clone().map(Source::PostgresUrl);
+        postgres.or_else(|| self.sqlite.clone().map(Source::Sqlite))
+    }
 }
 
 fn filter(text: &str) -> Result<String, String> {
@@ -146,6 +177,13 @@ mod tests {
             ["--log", "x=loud"],
         ] {
             assert!(Config::try_parse_from([&["x"], &wrong[..]].concat()).is_err(), "{wrong:?}");
+        }
+        for together in [
+            &["--oidc-issuer", "https://login.example.org"][..],
+            &["--oidc-audience", "callplane"],
+            &["--sqlite", "/x", "--database-url-file", "/y"],
+        ] {
+            assert!(Config::try_parse_from([&["x"], together].concat()).is_err(), "{together:?}");
         }
         let config = Config::try_parse_from(["x", "--public-url", "https://calls.example.org/"]).unwrap();
         assert_eq!(config.serve.public_url, "https://calls.example.org");

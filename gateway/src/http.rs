@@ -12,7 +12,7 @@ use axum::{
 };
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
-use crate::{Code, Gateway, Problem, openapi, proxy, rooms};
+use crate::{Code, Gateway, Problem, access::bearer, openapi, proxy, rooms};
 
 /// Longest time that a request may take which is answered here.
 const ANSWER_WITHIN: Duration = Duration::from_secs(25);
@@ -26,6 +26,7 @@ pub fn router(gateway: Gateway, origins: &[HeaderValue]) -> Router {
         .nest("/v1/meetings", rooms::routes())
         .route("/.well-known/jwks.json", get(jwks))
         .route("/openapi.json", get(description))
+        .layer(middleware::from_fn_with_state(gateway.clone(), with_issuers_key))
         .layer(middleware::from_fn(within));
     let passed_on = Router::new()
         .route("/api/rooms/{call}", any(proxy::forward))
@@ -78,6 +79,14 @@ pub(crate) async fn method_not_allowed() -> Problem {
 async fn within(request: Request, next: Next) -> Result<Response, Problem> {
     let answer = tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await;
     answer.map_err(|_| Problem::new(Code::Timeout, "it took too long; it may have been carried out"))
+}
+
+/// Fetches the key of a backend's token before it is looked at, if need be.
+async fn with_issuers_key(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+    if let (Some(oidc), Some(token)) = (&gateway.oidc, bearer(request.headers())) {
+        oidc.prepare(token, gateway.clock.now()).await;
+    }
+    next.run(request).await
 }
 
 async fn per_address(

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod openapi;
 pub mod problem;
 pub mod proxy;
+pub mod records;
 pub mod rooms;
 pub mod run;
 #[cfg(test)]
@@ -41,10 +42,14 @@ pub struct Parts {
     pub signer: access::Signer,
     /// Backend callers.
     pub api_keys: access::ApiKeys,
+    /// Who vouches for backends besides their API keys.
+    pub oidc: Option<access::Oidc>,
     /// Passwords of rooms.
     pub passwords: access::Passwords,
     /// How often who may ask.
     pub limits: limits::Limits,
+    /// What stays when calls are over.
+    pub records: records::Records,
     /// The way to media nodes.
     pub forwarder: proxy::Forwarder,
     /// What is counted.

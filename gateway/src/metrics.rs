@@ -38,6 +38,11 @@ struct Kind {
     kind: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Why {
+    why: &'static str,
+}
+
 type Histograms = Family<Route, Histogram, fn() -> Histogram>;
 
 /// All metrics of the gateway. Clones are the same.
@@ -49,6 +54,10 @@ pub struct Metrics {
     problems: Family<Problem, Counter>,
     sockets: Gauge,
     watch_errors: Family<Kind, Counter>,
+    records_written: Counter,
+    records_dropped: Family<Why, Counter>,
+    records_waiting: Gauge,
+    database_answers: Gauge,
 }
 
 fn seconds() -> Histogram {
@@ -73,7 +82,27 @@ impl Default for Metrics {
         registry.register("problems", "Problems that the gateway itself answered with, by code", problems.clone());
         registry.register("open_sockets", "WebSockets that are passed on at present", sockets.clone());
         registry.register("watch_errors", "Errors of watches by kind", watch_errors.clone());
-        Self { registry: Arc::new(registry), requests, request_seconds, problems, sockets, watch_errors }
+        let (records_written, records_dropped) = (Counter::default(), Family::default());
+        let (records_waiting, database_answers) = (Gauge::default(), Gauge::default());
+        let about = "Records that the database took";
+        registry.register("records_written", about, records_written.clone());
+        let about = "Records that were dropped, by why: queue-full, refused or stopping";
+        registry.register("records_dropped", about, records_dropped.clone());
+        registry.register("records_waiting", "Records that wait to be written", records_waiting.clone());
+        let about = "1 if the database answered when it was last asked";
+        registry.register("records_database_answers", about, database_answers.clone());
+        Self {
+            registry: Arc::new(registry),
+            requests,
+            request_seconds,
+            problems,
+            sockets,
+            watch_errors,
+            records_written,
+            records_dropped,
+            records_waiting,
+            database_answers,
+        }
     }
 }
 
@@ -99,6 +128,26 @@ impl Metrics {
     pub fn socket(&self) -> OpenSocket {
         self.sockets.inc();
         OpenSocket(self.sockets.clone())
+    }
+
+    /// The database took so many records.
+    pub fn records_written(&self, count: usize) {
+        self.records_written.inc_by(count as u64);
+    }
+
+    /// A record was dropped.
+    pub fn record_dropped(&self, why: &'static str) {
+        self.records_dropped.get_or_create(&Why { why }).inc();
+    }
+
+    /// So many records wait to be written.
+    pub fn records_waiting(&self, count: usize) {
+        self.records_waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Whether the database answered: 0 or 1.
+    pub fn database_answers(&self, answers: i64) {
+        self.database_answers.set(answers);
     }
 
     /// As text (OpenMetrics 1.0).

@@ -69,6 +69,8 @@ pub enum Code {
     RateLimited,
     /// `field` is a setting that does not work yet.
     UnsupportedSetting,
+    /// It needs records, and this installation keeps none.
+    RecordsOff,
     /// The media node of the room does not answer.
     NodeUnreachable,
     /// The room has no media node yet.
@@ -77,6 +79,10 @@ pub enum Code {
     NodeNotReady,
     /// The API server is away.
     KubernetesUnavailable,
+    /// The database of records does not answer, and this cannot be done without it.
+    RecordsUnavailable,
+    /// The keys of the issuer of backends' tokens are not known yet.
+    IssuerUnavailable,
     /// There is no key to sign tokens with yet.
     NoSigningKey,
     /// The key that the hashes of passwords were made with is not there.
@@ -111,11 +117,13 @@ impl Code {
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::UnsupportedSetting => StatusCode::NOT_IMPLEMENTED,
+            Self::UnsupportedSetting | Self::RecordsOff => StatusCode::NOT_IMPLEMENTED,
             Self::NodeUnreachable => StatusCode::BAD_GATEWAY,
             Self::RoomNotReady
             | Self::NodeNotReady
             | Self::KubernetesUnavailable
+            | Self::RecordsUnavailable
+            | Self::IssuerUnavailable
             | Self::NoSigningKey
             | Self::NoPasswordKey
             | Self::Busy
@@ -133,7 +141,9 @@ impl Code {
     const fn retry_after(self) -> Option<u64> {
         match self {
             Self::RoomNotReady | Self::NodeNotReady | Self::NoSigningKey | Self::Busy | Self::Timeout => Some(1),
-            Self::KubernetesUnavailable | Self::NoPasswordKey => Some(5),
+            Self::KubernetesUnavailable | Self::RecordsUnavailable | Self::IssuerUnavailable | Self::NoPasswordKey => {
+                Some(5)
+            }
             _ => None,
         }
     }

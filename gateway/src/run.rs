@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     Gateway, Parts,
-    access::{ApiKeys, Passwords, Signer},
+    access::{ApiKeys, Oidc, Passwords, Signer},
     admin::{self, Admin},
     cluster::{self, Kube, Secrets},
     config::{Command, Config, Serve},
@@ -23,6 +23,7 @@ use crate::{
     metrics::Metrics,
     openapi,
     proxy::Forwarder,
+    records::{FLUSH_WITHIN, Records},
     web::Web,
 };
 
@@ -50,6 +51,7 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let origins = config.cors_origin.iter().map(|origin| origin.parse());
     let origins: Vec<HeaderValue> = origins.collect::<Result<_, _>>().context("--cors-origin")?;
     let web = config.web_root.as_deref().map(Web::read).transpose().context("--web-root")?.unwrap_or_default();
+    let (issuer, source) = (config.issuer(), config.records());
     let (clock, metrics, closing) = (Clock::start(), Metrics::default(), CancellationToken::new());
     let signer = Signer::new(config.join_keys, clock.now());
     let api_keys = ApiKeys::new(config.api_keys).context("cannot read the API keys")?;
@@ -59,13 +61,23 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     tasks.spawn(signer.clone().keep_reading(clock));
     tasks.spawn(api_keys.clone().keep_reading());
     tasks.spawn(passwords.clone().keep_ready());
+    let oidc = issuer.map(Oidc::new).transpose().context("--oidc-issuer")?;
+    if let Some(oidc) = oidc.clone() {
+        tasks.spawn(oidc.keep_fetching(clock));
+    }
+    let records = match source {
+        Some(source) => Records::new(source, metrics.clone(), &mut tasks).context("cannot keep records")?,
+        None => Records::off(),
+    };
     let only = config.watch_namespace;
     let gateway = Gateway::new(Parts {
         cache: cluster::start(&watches, &config.namespace, only.as_deref(), &metrics, &mut tasks),
         kube: Kube::new(client, config.rooms_namespace, only),
         signer,
         api_keys,
+        oidc,
         passwords,
+        records: records.clone(),
         limits: Limits::new(config.rate_per_caller, config.rate_per_address, config.trusted_proxy),
         forwarder: Forwarder::new(usize::from(config.max_sockets), closing.clone(), metrics.clone()),
         metrics,
@@ -74,6 +86,8 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         ready_timeout: config.ready_timeout,
         token_ttl: config.token_ttl,
     });
+
+    tasks.spawn(records.clone().follow(gateway.clone()));
 
     let stopping = CancellationToken::new();
     let admin = admin::router(Admin { gateway: gateway.clone(), stopping: stopping.clone() });
@@ -105,6 +119,9 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     };
     if tokio::time::timeout(FINISH_WITHIN, finished).await.is_err() {
         tracing::warn!("some requests were not answered");
+    }
+    if tokio::time::timeout(FLUSH_WITHIN, records.close()).await.is_err() {
+        tracing::error!(records = records.waiting(), "the database did not take all records in time; these are lost");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What tests share: scratch directories.
+//! What tests share: scratch directories, a database.
 
 use std::{
     fs,
@@ -6,6 +6,11 @@ use std::{
 };
 
 use callplane_operator::keys::{JoinKey, PRIVATE};
+
+#[path = "../tests/gateway/postgres.rs"]
+mod postgres;
+
+pub use postgres::Postgres;
 
 /// A directory that goes when it is dropped.
 pub struct Scratch(PathBuf);

@@ -3,6 +3,7 @@
 mod api_keys;
 mod claims;
 mod links;
+mod oidc;
 mod passwords;
 mod signer;
 
@@ -12,6 +13,7 @@ pub use api_keys::ApiKeys;
 pub use claims::LINK_AUDIENCE;
 pub use claims::{JoinClaims, LinkClaims, Role};
 pub use links::{LinkId, MAX_REVOKED, revoke, revoked};
+pub use oidc::{Issuer, Oidc, OidcError};
 pub use passwords::{Password, Passwords};
 pub use signer::Signer;
 
@@ -21,7 +23,7 @@ use callplane_crds::{CallId, names::TOKEN_AUDIENCE};
 /// Who asks.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Caller {
-    /// A backend, known by the name of its API key.
+    /// A backend, known by the name of its API key, or by the subject of its issuer's token.
     Backend(String),
     /// Somebody with a join token.
     Member(JoinClaims),
@@ -31,13 +33,16 @@ impl Caller {
     /// Who bears the credentials of `headers`. Counts the request for them.
     ///
     /// # Errors
-    /// [`Code::CredentialsMissing`], [`Code::CredentialsInvalid`], [`Code::CredentialsExpired`], [`Code::RateLimited`].
+    /// [`Code::CredentialsMissing`], [`Code::CredentialsInvalid`], [`Code::CredentialsExpired`], [`Code::RateLimited`],
+    /// [`Code::IssuerUnavailable`].
     pub fn of(gateway: &Gateway, headers: &HeaderMap) -> Result<Self, Problem> {
         let bearer = bearer(headers).ok_or_else(|| {
             Problem::new(Code::CredentialsMissing, "this needs an API key or a join token as bearer token")
         })?;
         // Three parts are a JWT; an API key of three parts would never be found.
-        let caller = if bearer.bytes().filter(|b| *b == b'.').count() == 2 {
+        let caller = if let Some(oidc) = gateway.oidc.as_ref().filter(|oidc| oidc.is_of(bearer)) {
+            Self::Backend(oidc.verify(bearer, gateway.clock.now().wall)?)
+        } else if bearer.bytes().filter(|b| *b == b'.').count() == 2 {
             let claims: JoinClaims = gateway.signer.verify(bearer, TOKEN_AUDIENCE, gateway.clock.now().wall)?;
             Self::Member(claims)
         } else {

@@ -183,9 +183,8 @@ mod tests {
     #[test]
     fn a_hash_is_of_its_password_and_key_and_nothing_else() {
         let (key, other) = ([1; KEY_LENGTH], [2; KEY_LENGTH]);
-        let hash = |salt: [u8; 16]| {
-            argon2(&key).unwrap().hash_password_with_salt(b"open sesame", &salt).unwrap().to_string()
-        };
+        let hash =
+            |salt: [u8; 16]| argon2(&key).unwrap().hash_password_with_salt(b"open sesame", &salt).unwrap().to_string();
         let kept = hash([7; 16]);
         assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$") && kept != hash([8; 16]), "{kept}");
         assert!(is_of(&key, &kept, &password("open sesame")));

@@ -45,6 +45,16 @@ impl Cache {
         self.rooms.find(is)
     }
 
+    /// All rooms.
+    pub fn rooms(&self) -> Vec<Arc<CallRoom>> {
+        self.rooms.state()
+    }
+
+    /// Tells of every change, several at once if need be.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.clone()
+    }
+
     /// The room as soon as it is known and `is` holds, or as it is when the time is up.
     pub async fn wait(&self, id: &CallId, within: Duration, is: impl Fn(&CallRoom) -> bool) -> Option<Arc<CallRoom>> {
         let mut changes = self.changes.clone();

@@ -26,6 +26,7 @@ use crate::{
     access::{Caller, Password, Role},
     body::Body,
     problem::Details,
+    records::{Action, Actor, RoomRef},
 };
 
 /// Longest user id, as in tokens.
@@ -157,6 +158,9 @@ pub async fn create(
         Some(created) => (created, true),
         None => (replayed(&gateway, &name, once.as_ref()).await?, false),
     };
+    if is_new {
+        gateway.note(RoomRef::from(&room), Actor::Backend(caller), Action::Create, None);
+    }
     answer(&gateway, room, is_new, &request.host_id).await
 }
 
@@ -306,7 +310,11 @@ async fn answer(gateway: &Gateway, room: CallRoom, is_new: bool, host: &str) -> 
     let id = room.call_id();
     let host = Person { user: host.to_owned(), name: None, role: Role::Host };
     let token = match welcome(gateway, &room, &host) {
-        Ok(Welcome { token, expires_at, .. }) => Some((token, expires_at)),
+        Ok(Welcome { token, expires_at, .. }) => {
+            let action = Action::Join { user: host.user.clone(), role: host.role };
+            gateway.note(RoomRef::from(&*room), Actor::User(host.user), action, None);
+            Some((token, expires_at))
+        }
         Err(problem) if matches!(problem.code(), Code::RoomNotReady | Code::RoomEnded | Code::NoSigningKey) => None,
         Err(problem) => return Err(problem),
     };

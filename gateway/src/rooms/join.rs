@@ -1,6 +1,6 @@
 //! Joining: who may come in as what, and the token for it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::{
     Json,
@@ -24,6 +24,7 @@ use crate::{
     body::Body,
     limits::Guesser,
     problem::Details,
+    records::{Action, Actor, RoomRef},
 };
 
 /// Longest name to show, as in tokens.
@@ -140,30 +141,56 @@ pub async fn join(
         Some(token) => Some(gateway.signer.verify::<LinkClaims>(token, LINK_AUDIENCE, gateway.clock.now().wall)?),
         None => None,
     };
-    match &link {
-        Some(link) => gateway.limits.caller(&("link", link.jti.to_string()))?,
-        None => drop(Caller::of(&gateway, &headers)?.backend()?),
-    }
+    let by = match &link {
+        Some(link) => {
+            gateway.limits.caller(&("link", link.jti.to_string()))?;
+            Actor::Link(link.jti.to_string())
+        }
+        None => Actor::Backend(Caller::of(&gateway, &headers)?.backend()?),
+    };
     let id = call_id(&id)?;
     if link.as_ref().is_some_and(|link| link.room_id != id.to_string()) {
         return Err(Problem::new(Code::WrongRoom, "the link is for another room"));
     }
     check(&request)?;
     let room = gateway.settled(gateway.room(&id).await?).await;
-    let password = request.password.take();
-    let by_link = link.is_some();
+    let address = gateway.limits.client(peer.ip(), &headers);
+    let wanted = Action::Join {
+        user: request.user_id.clone().unwrap_or_default(),
+        role: link.as_ref().map(|link| link.role).or(request.role).unwrap_or(Role::Participant),
+    };
+    let joined = let_in(&gateway, &room, &mut request, link.as_ref(), address).await;
+    let action = match &joined {
+        Ok(joined) => Action::Join { user: joined.user_id.clone(), role: joined.role },
+        Err(_) => wanted,
+    };
+    gateway.note_result(RoomRef::from(&*room), by, action, &joined);
+    let mut response = Json(joined?).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Who asks, let in by all the rules of the room.
+async fn let_in(
+    gateway: &Gateway,
+    room: &CallRoom,
+    request: &mut JoinRoom,
+    link: Option<&LinkClaims>,
+    address: IpAddr,
+) -> Result<JoinedRoom, Problem> {
     let person = match link {
-        Some(link) => guest(&gateway, &room, &request, &link)?,
-        None => named(&room, request)?,
+        Some(link) => guest(gateway, room, request, link)?,
+        None => named(room, request)?,
     };
-    admits(&room, &person)?;
-    let guesser = match by_link {
-        true => Guesser::Address(gateway.limits.client(peer.ip(), &headers)),
-        false => Guesser::User(&person.user),
+    admits(room, &person)?;
+    let guesser = match link {
+        Some(_) => Guesser::Address(address),
+        None => Guesser::User(&person.user),
     };
-    check_password(&gateway, &room, &person, password.as_ref(), &guesser).await?;
-    let Welcome { token, expires_at, route, mode } = welcome(&gateway, &room, &person)?;
-    let joined = JoinedRoom {
+    check_password(gateway, room, &person, request.password.as_ref(), &guesser).await?;
+    let Welcome { token, expires_at, route, mode } = welcome(gateway, room, &person)?;
+    let id = room.call_id();
+    Ok(JoinedRoom {
         room_id: id.to_string(),
         token,
         expires_at,
@@ -172,10 +199,7 @@ pub async fn join(
         route: RouteView { epoch: route.epoch, mode },
         api_url: gateway.api_url(&id),
         ice_servers: [],
-    };
-    let mut response = Json(joined).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    })
 }
 
 fn check(request: &JoinRoom) -> Result<(), Problem> {
@@ -191,16 +215,16 @@ pub(super) fn reserved(field: &str) -> Problem {
 }
 
 /// Whom a backend vouches for.
-fn named(room: &CallRoom, request: JoinRoom) -> Result<Person, Problem> {
+fn named(room: &CallRoom, request: &mut JoinRoom) -> Result<Person, Problem> {
     let missing = || Problem::new(Code::Invalid, "is needed with an API key").field("userId");
-    let user = request.user_id.ok_or_else(missing)?;
+    let user = request.user_id.take().ok_or_else(missing)?;
     check_text("userId", &user, MAX_USER)?;
     if user.starts_with(GUEST_PREFIX) {
         return Err(reserved("userId"));
     }
     let is_host = annotations::text(room, annotations::HOST_ID) == Some(user.as_str());
     let default = if is_host { Role::Host } else { Role::Participant };
-    Ok(Person { user, name: request.display_name, role: request.role.unwrap_or(default) })
+    Ok(Person { user, name: request.display_name.take(), role: request.role.unwrap_or(default) })
 }
 
 /// Who comes by a link.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use axum::{
     Json,
     extract::{ConnectInfo, Path, State},
-    http::{HeaderMap, Request},
+    http::{HeaderMap, Request, StatusCode},
     response::{IntoResponse, Response},
 };
 use callplane_operator::token::{self, Invitation};
@@ -20,6 +20,7 @@ use crate::{
     body::Body,
     problem::Details,
     proxy,
+    records::{Action, RoomRef},
 };
 
 /// As whom the gateway speaks to media nodes.
@@ -82,11 +83,21 @@ pub async fn leave(
             signed.map_err(|_| Problem::new(Code::NoSigningKey, "the key does not sign"))?
         }
     };
-    let user = utf8_percent_encode(&user, NON_ALPHANUMERIC);
-    let request = Request::post(format!("/api/rooms/{id}/participants/{user}/leave"))
+    let in_path = utf8_percent_encode(&user, NON_ALPHANUMERIC);
+    let request = Request::post(format!("/api/rooms/{id}/participants/{in_path}/leave"))
         .header("authorization", format!("Bearer {token}"))
         .body(axum::body::Body::empty())
         .map_err(|_| Problem::new(Code::Invalid, "cannot be in a path").field("userId"))?;
     let client = gateway.limits.client(peer.ip(), &headers);
-    proxy::pass_on(&gateway, &id, client, request).await
+    let answer = proxy::pass_on(&gateway, &id, client, request).await?;
+    let of_own_will = matches!(&caller, Caller::Member(claims) if claims.sub == user);
+    let action = if of_own_will { Action::Leave { user, reason: "left" } } else { Action::Remove { user } };
+    match answer.status() {
+        status if status.is_success() => gateway.note(RoomRef::from(&*room), caller.actor(), action, None),
+        StatusCode::FORBIDDEN => {
+            gateway.note(RoomRef::from(&*room), caller.actor(), action, Some(Code::NotPermitted));
+        }
+        _ => {}
+    }
+    Ok(answer)
 }

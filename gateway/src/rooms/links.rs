@@ -6,6 +6,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use callplane_crds::CallId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -16,6 +17,7 @@ use crate::{
     access::{self, LinkClaims, LinkId, MAX_REVOKED, Role},
     body::Body,
     problem::Details,
+    records::{Action, RoomRef},
 };
 
 /// Life of a link in seconds: at least, by default, at most.
@@ -72,7 +74,7 @@ pub async fn create_link(
     headers: HeaderMap,
     body: Result<Body<CreateLink>, Problem>,
 ) -> Result<Response, Problem> {
-    let id = directed(&gateway, &headers, &id)?;
+    let (caller, id) = directed(&gateway, &headers, &id, &Action::CreateLink { link: String::new() })?;
     let Body(request) = body?;
     let role = request.role.unwrap_or(Role::Guest);
     if role == Role::Host {
@@ -95,6 +97,7 @@ pub async fn create_link(
     let uid = room.metadata.uid.clone().unwrap_or_default();
     let claims = LinkClaims::new(&id, uid, role, link.clone(), now.as_second());
     let made = ShareLink { link_id: link.to_string(), link_token: gateway.signer.sign(&claims)?, role, expires_at };
+    gateway.note(RoomRef::from(&*room), caller.actor(), Action::CreateLink { link: link.to_string() }, None);
     let mut response = (StatusCode::CREATED, Json(made)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
@@ -116,27 +119,34 @@ pub async fn revoke_link(
     Path((id, link)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let id = directed(&gateway, &headers, &id)?;
+    let action = Action::RevokeLink { link: link.clone() };
+    let (caller, id) = directed(&gateway, &headers, &id, &action)?;
     let link: LinkId =
         link.parse().map_err(|()| Problem::new(Code::Invalid, "is no id of a share link").field("linkId"))?;
+    let revoked = write_revocation(&gateway, &id, &link).await;
+    gateway.note_result(gateway.room_ref(&id), caller.actor(), action, &revoked);
+    revoked.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn write_revocation(gateway: &Gateway, id: &CallId, link: &LinkId) -> Result<(), Problem> {
     for _ in 0..TRIES {
-        let room = gateway.kube.room(&id).await?;
+        let room = gateway.kube.room(id).await?;
         let before = annotations::text(&room, annotations::REVOKED_LINKS).unwrap_or_default();
         let now = gateway.clock.now().wall.as_second();
-        let after = access::revoke(before, &link, now).ok_or_else(|| {
+        let after = access::revoke(before, link, now).ok_or_else(|| {
             let detail =
                 format!("{MAX_REVOKED} links of this room are revoked and have not ended: lock the room instead");
             Problem::new(Code::TooMany, detail)
         })?;
         if after == before {
-            return Ok(StatusCode::NO_CONTENT);
+            return Ok(());
         }
         let patch = json!({"metadata": {
             "resourceVersion": room.metadata.resource_version,
             "annotations": {annotations::REVOKED_LINKS: after},
         }});
-        if gateway.kube.merge(&id, &patch).await?.is_some() {
-            return Ok(StatusCode::NO_CONTENT);
+        if gateway.kube.merge(id, &patch).await?.is_some() {
+            return Ok(());
         }
     }
     Err(Problem::new(Code::Conflict, "others change the room at the same time: try again"))

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::{annotations, call_id, view::Room};
-use crate::{Code, Gateway, Problem, access::Caller, body::Body, problem::Details};
+use crate::{Code, Gateway, Problem, access::Caller, body::Body, problem::Details, records::Action};
 
 /// Whether only hosts may join.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
@@ -36,8 +36,10 @@ pub async fn end(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Room>, Problem> {
-    let id = directed(&gateway, &headers, &id)?;
-    merge(&gateway, &id, &json!({"spec": {"ended": true}})).await
+    let (caller, id) = directed(&gateway, &headers, &id, &Action::End)?;
+    let ended = merge(&gateway, &id, &json!({"spec": {"ended": true}})).await;
+    gateway.note_result(gateway.room_ref(&id), caller.actor(), Action::End, &ended);
+    ended
 }
 
 /// Lock a room, or unlock it
@@ -57,18 +59,28 @@ pub async fn lock(
     headers: HeaderMap,
     body: Result<Body<LockRoom>, Problem>,
 ) -> Result<Json<Room>, Problem> {
-    let id = directed(&gateway, &headers, &id)?;
+    let (caller, id) = directed(&gateway, &headers, &id, &Action::Lock)?;
     let Body(LockRoom { locked }) = body?;
-    let value = if locked { Value::from("true") } else { Value::Null };
-    merge(&gateway, &id, &json!({"metadata": {"annotations": {annotations::LOCKED: value}}})).await
+    let (value, action) = if locked { (Value::from("true"), Action::Lock) } else { (Value::Null, Action::Unlock) };
+    let patched = merge(&gateway, &id, &json!({"metadata": {"annotations": {annotations::LOCKED: value}}})).await;
+    gateway.note_result(gateway.room_ref(&id), caller.actor(), action, &patched);
+    patched
 }
 
-/// The room that the path names, if the caller may change it.
-pub(super) fn directed(gateway: &Gateway, headers: &HeaderMap, id: &str) -> Result<CallId, Problem> {
+/// The room that the path names and who wants to do `action` there, if they may.
+pub(super) fn directed(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    id: &str,
+    action: &Action,
+) -> Result<(Caller, CallId), Problem> {
     let caller = Caller::of(gateway, headers)?;
     let id = call_id(id)?;
-    caller.may_direct(&id)?;
-    Ok(id)
+    let may = caller.may_direct(&id);
+    if may.is_err() {
+        gateway.note_result(gateway.room_ref(&id), caller.actor(), action.clone(), &may);
+    }
+    may.map(|()| (caller, id))
 }
 
 async fn merge(gateway: &Gateway, id: &CallId, patch: &Value) -> Result<Json<Room>, Problem> {

@@ -45,6 +45,11 @@ pub fn routes() -> Router<Gateway> {
         .route("/{id}/links/{link}", delete(links::revoke_link))
 }
 
+/// User id of the room's host, where one was named.
+pub(crate) fn host(room: &CallRoom) -> Option<&str> {
+    annotations::text(room, annotations::HOST_ID)
+}
+
 /// What a path names.
 fn call_id(text: &str) -> Result<CallId, Problem> {
     text.parse().map_err(|error: callplane_crds::call_id::InvalidCallId| {

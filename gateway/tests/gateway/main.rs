@@ -4,8 +4,11 @@
 
 mod access;
 mod kubernetes;
+mod oidc;
 mod outage;
 mod passwords;
+mod postgres;
 mod proxy;
+mod records;
 mod rooms;
 mod world;

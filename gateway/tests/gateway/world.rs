@@ -13,12 +13,13 @@ use axum::{
 };
 use callplane_gateway::{
     Gateway, Parts,
-    access::{ApiKeys, Passwords, Signer},
+    access::{ApiKeys, Issuer, Oidc, Passwords, Signer},
     cluster::{self, Kube, Secrets},
     http,
     limits::{Limits, Rate},
     metrics::Metrics,
     proxy::Forwarder,
+    records::{Records, Source},
 };
 use callplane_operator::{
     api::{request_client, watch_client},
@@ -78,12 +79,35 @@ pub fn rate(per_second: u32, burst: u32) -> Rate {
     Rate { per_second: per_second.try_into().unwrap(), burst: burst.try_into().unwrap() }
 }
 
+/// What a gateway is like.
+pub struct Setup {
+    pub per_caller: Rate,
+    pub per_address: Rate,
+    pub records: Option<Source>,
+    pub issuer: Option<Issuer>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { per_caller: rate(1000, 1000), per_address: rate(1000, 1000), records: None, issuer: None }
+    }
+}
+
 impl World {
     pub async fn new() -> Self {
-        Self::with(rate(1000, 1000), rate(1000, 1000)).await
+        Self::of(Setup::default()).await
     }
 
     pub async fn with(per_caller: Rate, per_address: Rate) -> Self {
+        Self::of(Setup { per_caller, per_address, ..Setup::default() }).await
+    }
+
+    /// With records in a database.
+    pub async fn with_records(source: Source) -> Self {
+        Self::of(Setup { records: Some(source), ..Setup::default() }).await
+    }
+
+    pub async fn of(setup: Setup) -> Self {
         let (kubernetes, config) = Kubernetes::start().await;
         let client = request_client(&config).unwrap();
         let (watches, secrets) = (watch_client(&config).unwrap(), client.clone());
@@ -97,13 +121,17 @@ impl World {
 
         let (clock, metrics, closing) = (Clock::start(), Metrics::default(), CancellationToken::new());
         let mut tasks = JoinSet::new();
+        let records = setup.records.map(|source| Records::new(source, metrics.clone(), &mut tasks).unwrap());
+        let records = records.unwrap_or_else(Records::off);
         let gateway = Gateway::new(Parts {
             cache: cluster::start(&watches, "callplane-system", None, &metrics, &mut tasks),
             kube: Kube::new(client, "team".into(), None),
             signer: Signer::new(directory.clone(), clock.now()),
             api_keys: ApiKeys::new(directory.join("keys")).unwrap(),
+            oidc: setup.issuer.map(|issuer| Oidc::new(issuer).unwrap()),
             passwords: Passwords::new(Secrets::new(secrets, "callplane-system")),
-            limits: Limits::new(per_caller, per_address, vec![]),
+            records: records.clone(),
+            limits: Limits::new(setup.per_caller, setup.per_address, vec![]),
             forwarder: Forwarder::new(2, closing.clone(), metrics.clone()),
             metrics,
             clock,
@@ -111,6 +139,7 @@ impl World {
             ready_timeout: Duration::from_millis(400),
             token_ttl: Duration::from_secs(600),
         });
+        tasks.spawn(records.follow(gateway.clone()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let origins = [HeaderValue::from_static("https://app.example")];
