@@ -290,7 +290,7 @@ export class Lab {
           await this.nodes.get(name)?.end('SIGTERM');
           await this.kube('DELETE', `${pods}/${name}`, { gracePeriodSeconds: 0 }).catch(() => {});
         } else if (!this.nodes.has(name)) {
-          this.#startNode(name);
+          await this.#startNode(name);
           await this.#tell(name, { phase: 'Running', ready: true });
           void this.nodes.get(name)?.ended.then(() => !this.#closed && this.#tell(name, { phase: 'Failed', ready: false }).catch(() => {}));
         }
@@ -300,9 +300,11 @@ export class Lab {
   }
 
   /** @param {string} name */
-  #startNode(name) {
+  async #startNode(name) {
+    // It reports the ports that it was given.
+    const [api, admin] = await Promise.all([freePort(), freePort()]);
     const node = this.#run(program('media-node'), [
-      '--api-listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0', '--rtc-listen', `${MEDIA}:0`, '--announce', MEDIA, '--workers', '1',
+      '--api-listen', `127.0.0.1:${api}`, '--admin-listen', `127.0.0.1:${admin}`, '--rtc-listen', `${MEDIA}:0`, '--announce', MEDIA, '--workers', '1',
       '--public-keys', join(this.directory, 'public'), '--rate-per-address', '0', '--namespace', NAMESPACE, '--node-name', name, '--pod-ip', '127.0.0.1',
     ], { KUBECONFIG: join(this.directory, 'kubeconfig') });
     this.nodes.set(name, node);

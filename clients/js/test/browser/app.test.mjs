@@ -23,7 +23,8 @@ const complaints = [];
 before(async () => {
   assert.ok(existsSync(`${app}/index.html`), '`make web` builds the app');
   if (pictures) await mkdir(pictures, { recursive: true });
-  [lab, browser] = await Promise.all([Lab.start({ webRoot: app }), launch()]);
+  lab = await Lab.start({ webRoot: app });
+  browser = await launch();
 });
 
 after(async () => {

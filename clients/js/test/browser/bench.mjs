@@ -27,7 +27,8 @@ function row(what, values) {
 }
 
 const root = await webRoot();
-const [lab, browser] = await Promise.all([Lab.start({ webRoot: root }), launch()]);
+const lab = await Lab.start({ webRoot: root });
+const browser = await launch();
 let failed = 0;
 try {
   const path = '/apis/callplane.io/v1alpha1/namespaces/default/callrooms/bench';

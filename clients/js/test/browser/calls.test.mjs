@@ -22,7 +22,8 @@ let rooms = 0;
 
 before(async () => {
   root = await webRoot();
-  [lab, browser] = await Promise.all([Lab.start({ webRoot: root }), launch()]);
+  lab = await Lab.start({ webRoot: root });
+  browser = await launch();
 });
 
 after(async () => {

@@ -19,6 +19,7 @@ export async function webRoot(app) {
   const root = await mkdtemp(join(tmpdir(), 'callplane-web-'));
   if (app) await cp(app, root, { recursive: true });
   await esbuild.build({ entryPoints: [here('../lab/lab.js')], outfile: `${root}/assets/lab.js`, bundle: true, format: 'esm', target: 'es2022', logLevel: 'warning' });
+  if (!app) await cp(here('../lab/lab.html'), `${root}/index.html`);
   for (const name of ['lab.html', 'lab.css', 'meter.js']) await cp(here(`../lab/${name}`), `${root}/assets/${name}`);
   return root;
 }
