@@ -178,7 +178,10 @@ export class Call extends Emitter<CallEvents> {
 
   /** Ends the call for everybody. */
   async end(): Promise<void> {
-    await this.#signalling.ask('host:end', {});
+    await this.#signalling.ask('host:end', {}).catch((error) => {
+      // The call may be over before the answer comes.
+      if (this.#state !== 'ended') throw error;
+    });
   }
 
   async leave(): Promise<void> {
@@ -188,13 +191,11 @@ export class Call extends Emitter<CallEvents> {
     await left;
   }
 
-  /** Counters of all connections, for whoever wants to look closer. */
   async reports(): Promise<RTCStatsReport[]> {
     const reports = await Promise.all(this.#paths.all.map((path) => path.reports().catch(() => [])));
     return reports.flat();
   }
 
-  /** Cuts the connection to the gateway; it comes back by itself. For tests. */
   cutSignalling(): void {
     this.#signalling.cut();
   }
@@ -207,10 +208,6 @@ export class Call extends Emitter<CallEvents> {
     const { route, self, participants } = joined;
     this.#self = self;
     this.#locked = joined.locked;
-    for (const { userId, joinedAt } of joined.resumed ? [] : participants) {
-      // Who has been here all the time was told that we left: its connection to us is gone.
-      if (this.#roster.present.get(userId)?.joinedAt === joinedAt) this.#paths.forget(userId);
-    }
     this.#setRoster(roster.named(this.#roster, participants, joined.resumed, performance.now()));
     for (const message of joined.chat) this.#hear(message);
     this.#become('joined');
@@ -221,12 +218,12 @@ export class Call extends Emitter<CallEvents> {
   #onEvent({ name, data }: SignallingEvents['event']): void {
     switch (name) {
       case 'call:participant-joined':
-        // Who joins has no connections yet, even if somebody of that name has.
-        if (this.#roster.present.has(data.userId) && !this.#roster.missing.has(data.userId)) this.#paths.forget(data.userId);
         this.#setRoster(roster.joined(this.#roster, data));
         return this.emit('joined', this.#describe(data));
       case 'call:participant-left':
-        return this.#onLeft(data.userId, data.reason ?? 'left');
+        if (data.reason !== 'disconnected') return this.#onLeft(data.userId, data.reason ?? 'left');
+        this.#roster = roster.lost(this.#roster, data.userId, performance.now() + roster.RETURN_SOON_MS);
+        return;
       case 'call:mode-switch':
         return this.#paths.route(data);
       case 'call:mode-switched':

@@ -73,12 +73,6 @@ export class Mesh implements Path {
     for (const peer of this.#peers.values()) peer.resume();
   }
 
-  /** Somebody has come again, without our having seen it go: it will offer. */
-  forget(userId: string): void {
-    this.#peers.get(userId)?.close();
-    this.#peers.delete(userId);
-  }
-
   isConnected(): boolean {
     return [...this.#there].every((userId) => this.#peers.get(userId)?.isConnected);
   }

@@ -94,11 +94,6 @@ export class Paths {
     for (const path of this.all) path.setPeers(userIds);
   }
 
-  /** Somebody is in the call anew: its connections of before are nothing to it. */
-  forget(userId: string): void {
-    for (const path of this.all) if (path instanceof Mesh) path.forget(userId);
-  }
-
   onDescription(type: 'offer' | 'answer', description: Description & { sourceUserId: string }): void {
     this.#mesh(description.epoch, (mesh) => mesh.onDescription(type, description));
   }

@@ -8,6 +8,12 @@ import type { WireParticipant } from './wire.ts';
  */
 export const RETURN_MS = 10_000;
 
+/**
+ * The same for somebody whose connection to the gateway was lost, and who may have come back in the same moment as
+ * somebody new to it: their media need not have suffered.
+ */
+export const RETURN_SOON_MS = 1500;
+
 export interface Roster {
   readonly present: ReadonlyMap<string, WireParticipant>;
   /** Not named any more, but maybe on the way back: until when, by the clock that is passed in. */
@@ -41,6 +47,12 @@ export function left(roster: Roster, userId: string): Roster {
   present.delete(userId);
   missing.delete(userId);
   return { present, missing };
+}
+
+/** Somebody may come back until then. */
+export function lost(roster: Roster, userId: string, untilMs: number): Roster {
+  if (!roster.present.has(userId)) return roster;
+  return { ...roster, missing: new Map(roster.missing).set(userId, untilMs) };
 }
 
 export function changed(roster: Roster, userId: string, change: Partial<WireParticipant>): Roster {

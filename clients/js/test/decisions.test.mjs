@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { source } from './support/source.mjs';
 
 const {
-  withStartBitrate, sessionOf, encodingsFor, count, judge, named, joined, left, expired, NOBODY, RETURN_MS, SpeakerMeter, Tokens, claims,
+  withStartBitrate, sessionOf, encodingsFor, count, judge, named, joined, left, lost, expired, NOBODY, RETURN_MS, SpeakerMeter, Tokens, claims,
 } = await source('sdp', 'encodings', 'quality', 'roster', 'speaker', 'tokens');
 
 const SDP = [
@@ -45,6 +45,8 @@ test('who is not named after the gateway was restarted may come back for a while
   assert.deepEqual(ids(expired(restarted, 1000 + RETURN_MS)), ['ann']);
   assert.deepEqual(ids(expired(joined(restarted, person('bob')), 1e9)), ['ann', 'bob']);
   assert.deepEqual(ids(left(restarted, 'bob')), ['ann']);
+  assert.deepEqual([ids(lost(before, 'bob', 7)), [...lost(before, 'bob', 7).missing]], [['ann', 'bob'], [['bob', 7]]]);
+  assert.equal(lost(before, 'eve', 7), before);
   // Named again and again meanwhile, the time does not begin anew.
   assert.deepEqual([...named(restarted, [person('ann')], false, 5000).missing], [['bob', 1000 + RETURN_MS]]);
 });

@@ -150,7 +150,7 @@ test('a host mutes, locks, removes and ends; nobody else may', async () => {
   const { roomId } = await newRoom();
   const [host, bob, cid] = [await joins(roomId, 'ann', 'host'), await joins(roomId, 'bob'), await joins(roomId, 'cid')];
   await together(people, 'SFU');
-  await assert.rejects(bob.do('mute', 'ann'), /not-permitted|permi/i);
+  await assert.rejects(bob.do('mute', 'ann'), /not-permitted/);
   await host.do('mute', 'bob');
   await eventually('bob is muted for everyone', () => cid.state(), ({ participants }) => participants.find((/** @type {any} */ one) => one.userId === 'bob')?.isMuted);
   await host.do('lock', true);

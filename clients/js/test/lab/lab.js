@@ -176,7 +176,14 @@ Object.assign(window, {
     /** What was seen and heard since the last time. */
     take: () => Object.fromEntries([...watches].map(([userId, watch]) => [userId, watch.take()])),
     /** @param {{name: string, args: any[]}} what */
-    do: ({ name, args }) => /** @type {any} */ (call)[name](...args),
+    async do({ name, args }) {
+      try {
+        return await /** @type {any} */ (call)[name](...args);
+      } catch (error) {
+        // Of an error only the text leaves the page.
+        throw new Error(`${/** @type {any} */ (error).code}: ${/** @type {any} */ (error).message}`);
+      }
+    },
     async stats() {
       const reports = (await call?.reports()) ?? [];
       return reports.flatMap((report) => [...report.values()]).filter(({ type }) => /inbound-rtp|outbound-rtp|candidate-pair/.test(type));
