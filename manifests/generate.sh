@@ -16,13 +16,13 @@ install() {
 #   kubectl apply -f manifests/install.yaml
 #   kubectl apply -f manifests/samples/mediapools/hostport.yaml
 #
-# The images are callplane/operator, callplane/media-node and callplane/gateway: put your registry in front of them.
+# The images are callplane/operator, media-node, gateway, coturn and redis: put your registry in front of them.
 apiVersion: v1
 kind: Namespace
 metadata:
   name: $namespace
   labels:
-    # Media nodes that use ports of the machine need it; everything else meets "restricted".
+    # Media nodes that use ports of the machine need it, and coturn; everything else meets "restricted".
     pod-security.kubernetes.io/enforce: privileged
 END
   helm template callplane "$root/charts/callplane" --namespace "$namespace" --include-crds --skip-tests \

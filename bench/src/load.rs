@@ -143,6 +143,7 @@ fn placed(made: &CallRoom) -> serde_json::Value {
         }),
         previous_route: None,
         presence: None,
+        turn_secret_name: None,
         started_at: Some(Time(now)),
         ended_at: None,
         conditions: vec![

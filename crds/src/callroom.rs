@@ -94,6 +94,10 @@ pub struct CallRoomSpec {
     #[serde(default)]
     pub media: Media,
 
+    /// How participants come by TURN credentials. OnJoin with 600 seconds by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Turn>,
+
     /// Set to true to end the call: participants are told and the node lets go. Cannot be undone.
     #[serde(default)]
     pub ended: bool,
@@ -134,6 +138,43 @@ pub struct Media {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 49))]
     pub loudest: Option<i32>,
+}
+
+/// How participants come by TURN credentials. Can be changed at any time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Turn {
+    /// OnJoin: with the join token. Secret: so too, and as a Secret named in `status.turnSecretName`, for programs that
+    /// join by other ways. None: not at all.
+    #[serde(default)]
+    pub provision: Provision,
+
+    /// Life of a credential in seconds. That of one that comes with a join token is 600 at most, whatever is set here.
+    #[serde(default = "default_turn_ttl")]
+    #[schemars(range(min = 60, max = 86_400))]
+    pub ttl_seconds: i32,
+}
+
+const fn default_turn_ttl() -> i32 {
+    600
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self { provision: Provision::default(), ttl_seconds: default_turn_ttl() }
+    }
+}
+
+/// Where TURN credentials are put.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Provision {
+    /// Into the answer to a join.
+    #[default]
+    OnJoin,
+    /// So too, and into a Secret of the room.
+    Secret,
+    /// Nowhere.
+    None,
 }
 
 /// A video codec.
@@ -201,6 +242,10 @@ pub struct CallRoomStatus {
     /// Who is in the call, as the gateway sees it. Written by the gateway alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub presence: Option<Presence>,
+
+    /// Name of the Secret with the room's ICE servers, when `spec.turn.provision` asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn_secret_name: Option<String>,
 
     /// When the call first became ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -24,6 +24,18 @@ pub const GATEWAY_MANAGER: &str = "callplane-gateway";
 pub const JOIN_KEYS_SECRET: &str = "callplane-join-keys";
 /// Secret with the public half as `jwks.json`, mounted into every media node.
 pub const JOIN_PUBLIC_SECRET: &str = "callplane-join-public";
+/// Secret with the shared secret of TURN as `secret` and the servers as `urls`, one a line. Mounted into the gateway.
+pub const TURN_SECRET: &str = "callplane-turn";
+/// Secret with the line of coturn's configuration that names its Redis, as `turnserver.conf`.
+pub const COTURN_SECRET: &str = "callplane-coturn";
+/// Secret with the password of the chart's Redis: `password`, `url`, and `redis.conf` for the server itself.
+pub const REDIS_SECRET: &str = "callplane-redis";
+/// Value of [`COMPONENT_LABEL`] on coturn's pods.
+pub const COTURN_COMPONENT: &str = "coturn";
+/// Field manager of rooms' TURN Secrets, and of `status.turnSecretName`.
+pub const TURN_MANAGER: &str = "callplane-turn-controller";
+/// Type of rooms' TURN Secrets: what tells them from everybody else's.
+pub const TURN_SECRET_TYPE: &str = "callplane.io/turn";
 /// Service account of the media-node pods.
 pub const MEDIA_NODE_SERVICE_ACCOUNT: &str = "callplane-media-node";
 /// Service account of the gateway's pods.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # images.sh [project|system]: builds the images and gives them to both machines' containerd. What is
 # the same as last time is neither built nor imported again. `system` is what the cluster itself
-# needs (pause, CoreDNS); `project` (the default) is the operator, the media node and the gateway.
+# needs (pause, CoreDNS); `project` (the default) is the operator, the media node, the gateway, Redis and coturn.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=overlay
@@ -18,13 +18,17 @@ image() {
     shift
   done
   [[ ${1:-} != -- ]] || shift
-  key=$(cat "$containerfile" <(find "${files[@]}" -type f -print0 | sort -z | xargs -0 cat) <(echo "$@") | sha256sum | cut -c1-16)
+  key=$({
+    cat "$containerfile"
+    [[ ${#files[@]} == 0 ]] || find "${files[@]}" -type f -print0 | sort -z | xargs -0 cat
+    echo "$@"
+  } | sha256sum | cut -c1-16)
   local archive=$CONTEXTS/$name-$key.tar
   if [[ ! -e $archive ]]; then
     say "building image $reference"
     rm -rf "${CONTEXTS:?}/$name" "$CONTEXTS/$name"-*.tar*
     mkdir "$CONTEXTS/$name"
-    cp -r "${files[@]}" "$CONTEXTS/$name/"
+    ((!${#files[@]})) || cp -r "${files[@]}" "$CONTEXTS/$name/"
     {
       buildah_ bud --pull=false --layers=false --file "$containerfile" --tag "$reference" "$@" "$CONTEXTS/$name" &&
         buildah_ push "$reference" "docker-archive:$archive.new:$reference"
@@ -53,23 +57,25 @@ import() {
   say "imported image $name into $(node_name "$machine")"
 }
 
-# The base of the project's images: as much of Debian as a dynamically linked program needs (and a
-# shell, for the Containerfiles), from Debian's archive, since no registry need be reachable.
-BASE=localhost/callplane/base:bookworm
+# base TAG PACKAGE...: a base of the project's images: as much of Debian as a dynamically linked program needs (and a
+# shell, for the Containerfiles), and these packages, from Debian's archive, since no registry need be reachable.
+BASE=localhost/callplane/base
 base() {
-  local context=$CONTEXTS/base
-  buildah_ inspect --type image "$BASE" >/dev/null 2>&1 && return 0
-  say "building image $BASE (about 10 s)"
+  local reference=$BASE:$1 context=$CONTEXTS/base packages
+  shift
+  buildah_ inspect --type image "$reference" >/dev/null 2>&1 && return 0
+  say "building image $reference (about 10 s)"
+  packages=$(IFS=,; echo "base-files,libc6,libgcc-s1,dash${*:+,$*}")
   rm -rf "$context"
   mkdir "$context"
   printf 'FROM scratch\nADD base.tar /\n' >"$context/Containerfile"
   # shellcheck disable=SC2016  # $1 is mmdebstrap's
   {
-    mmdebstrap --mode=root --format=tar --variant=extract --include=base-files,libc6,libgcc-s1,dash \
+    mmdebstrap --mode=root --format=tar --variant=extract --include="$packages" \
       --dpkgopt='path-exclude=/usr/share/*' --customize-hook='ln -sf dash "$1/bin/sh"' \
       bookworm "$context/base.tar" &&
-      buildah_ bud --tag "$BASE" "$context"
-  } >"$CACHE/base-image.log" 2>&1 || die "image $BASE did not build (see $CACHE/base-image.log)"
+      buildah_ bud --tag "$reference" "$context"
+  } >"$CACHE/base-image.log" 2>&1 || die "image $reference did not build (see $CACHE/base-image.log)"
   rm -rf "$context"
 }
 
@@ -79,14 +85,15 @@ project() {
   (cd "$REPO_DIR" && CARGO_TARGET_DIR=$target cargo build --release --locked --quiet \
     -p callplane-operator -p callplane-media-node -p callplane-gateway)
   lock_images
-  base
+  base bookworm
   for name in operator media-node; do
     image "$name" "$REPO_DIR/images/$name.Containerfile" "$target/release/callplane-$name" -- \
-      --build-arg "BASE=$BASE" --build-arg "BUILDER=$BASE"
+      --build-arg "BASE=$BASE:bookworm" --build-arg "BUILDER=$BASE:bookworm"
   done
   web_app
   image gateway "$REPO_DIR/images/gateway.Containerfile" "$target/release/callplane-gateway" "$CONTEXTS/web-app/clients" -- \
-    --build-arg "BASE=$BASE" --build-arg "BUILDER=$BASE" --build-arg "NODE=$BASE"
+    --build-arg "BASE=$BASE:bookworm" --build-arg "BUILDER=$BASE:bookworm" --build-arg "NODE=$BASE:bookworm"
+  debian_programs
   tag_project
 }
 
@@ -99,14 +106,22 @@ web_app() {
   cp -r "$REPO_DIR/clients/web/dist" "$CONTEXTS/web-app/clients/web/"
 }
 
+# Redis and coturn, from Debian's packages.
+debian_programs() {
+  base redis redis-server coreutils
+  image redis "$REPO_DIR/images/redis.Containerfile" -- --build-arg "BASE=$BASE:redis"
+  base coturn coturn libcap2-bin coreutils sed
+  image coturn "$REPO_DIR/images/coturn.Containerfile" -- --build-arg "BASE=$BASE:coturn"
+}
+
 # A tag that changes with what the images hold, so that an upgrade is an upgrade: the same tag again
 # would leave the old pods alone.
 tag_project() {
   local machine name tag
-  tag=dev-$(cat "$(machine_dir 1)"/images/{operator,media-node,gateway} | sha256sum | cut -c1-8)
+  tag=dev-$(cat "$(machine_dir 1)"/images/{operator,media-node,gateway,redis,coturn} | sha256sum | cut -c1-8)
   [[ $(cat "$STATE/tag" 2>/dev/null) != "$tag" ]] || return 0
   for machine in "${MACHINES[@]}"; do
-    for name in operator media-node gateway; do
+    for name in operator media-node gateway redis coturn; do
       on "$machine" ctr --namespace k8s.io images tag --force \
         "localhost/callplane/$name:dev" "localhost/callplane/$name:$tag" >/dev/null
     done

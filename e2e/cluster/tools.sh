@@ -76,6 +76,7 @@ if [[ $purpose == unit ]]; then
     fi
     packages initdb=postgresql
   fi
+  packages redis-server=redis-server turnserver=coturn openssl=openssl
   exit 0
 fi
 if [[ $purpose == cluster ]]; then

@@ -113,6 +113,11 @@ impl Writer {
         Self { client, claim, clock, metrics, outage: Arc::default() }
     }
 
+    /// Whether the claim holds, for writes elsewhere than to the API server.
+    pub fn leads(&self) -> bool {
+        self.claim.holds(self.clock.now().mono)
+    }
+
     /// Makes the read `request`, which anybody may.
     ///
     /// # Errors

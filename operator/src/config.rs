@@ -6,6 +6,8 @@ use callplane_crds::CallId;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
+use crate::turn::TurnArgs;
+
 /// The operator of callplane: decides where calls run and how much capacity there is.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "callplane-operator", version, about)]
@@ -45,6 +47,10 @@ pub struct Run {
     /// Rooms that are written at the same time, 16 to 512.
     #[arg(long, env = "ROOM_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(16..=512))]
     pub room_concurrency: u16,
+
+    /// How TURN is provided for.
+    #[command(flatten)]
+    pub turn: TurnArgs,
 
     /// What is logged, in the syntax of tracing's EnvFilter. Without the Kubernetes library's lines about each failed
     /// request, unless kube_client is named.
@@ -157,6 +163,11 @@ mod tests {
             &["--room-concurrency", "4"],
             &["--admin-listen", "9090"],
             &["--log", "callplane=loud"],
+            &["--turn-url", "stun:turn.example.org"],
+            &["--turn-overlap", "1s"],
+            &["--turn-rotation", "soon"],
+            &["--turn-realm", "two words"],
+            &["--redis-url", "redis://x", "--redis-address", "x:6379"],
             &["join-token", "--room", "standup", "--user", "ann"],
             &["join-token", "--room", "team/standup", "--user", "ann", "--ttl", "1h"],
             &["join-token", "--room", "team/standup", "--user", "ann", "--role", "king"],

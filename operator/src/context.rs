@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -32,6 +32,8 @@ pub struct Context {
     pub nodes: Arc<Queue<String>>,
     /// Pools to look at.
     pub pools: Arc<Queue<String>>,
+    /// Rooms whose TURN Secret to look at. Unset where there is no TURN.
+    pub turns: OnceLock<Arc<Queue<RoomKey>>>,
     /// The way to the API server.
     pub writer: Writer,
     /// Where the time comes from.
@@ -83,6 +85,7 @@ impl Context {
             rooms: Arc::default(),
             nodes: Arc::default(),
             pools: Arc::default(),
+            turns: OnceLock::new(),
             writer: parts.writer,
             clock: parts.clock,
             metrics: parts.metrics,
@@ -115,6 +118,11 @@ impl Context {
         if !self.leading.load(Ordering::Acquire) {
             return;
         }
+        if let Some(turns) = self.turns.get() {
+            for room in &effects.rooms {
+                turns.add(room.clone(), Lane::Normal);
+            }
+        }
         for room in effects.urgent {
             self.rooms.add(room, Lane::Urgent);
         }
@@ -146,13 +154,17 @@ impl Context {
         self.rooms.clear();
         self.nodes.clear();
         self.pools.clear();
+        if let Some(turns) = self.turns.get() {
+            turns.clear();
+        }
         self.crashes.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.budgets.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Waits until nothing is being worked on.
     pub async fn quiet(&self) {
-        while self.rooms.running() + self.nodes.running() + self.pools.running() > 0 {
+        let turns = || self.turns.get().map_or(0, |turns| turns.running());
+        while self.rooms.running() + self.nodes.running() + self.pools.running() + turns() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -13,6 +13,7 @@
 //! | `callplane.io` | `callrooms` | get, list, watch, delete |
 //! | `callplane.io` | `callrooms/status` | patch |
 //! | `events.k8s.io` | `events` | create, patch |
+//! | | `secrets` | patch, create, delete: rooms' TURN credentials, never get; what else that would allow, an admission policy forbids |
 //!
 //! In its own namespace:
 //!
@@ -25,7 +26,7 @@
 //! | | `pods` | get, list, watch, create |
 //! | `policy` | `poddisruptionbudgets` | get, create, update |
 //! | `coordination.k8s.io` | `leases` | get, list, watch, create, update |
-//! | | `secrets` | create; get on `callplane-join-keys`, `callplane-join-public`; patch on `callplane-join-public` |
+//! | | `secrets` | create; get on `callplane-join-keys`, `callplane-join-public`, `callplane-turn`, `callplane-coturn`, `callplane-redis`; patch on `callplane-join-public`, `callplane-coturn`; update on `callplane-turn` |
 //!
 //! `apply-crds` needs get, create and update on `customresourcedefinitions`; `self-test` needs get, list,
 //! watch, create and delete on `callrooms`; `join-token` needs get on both `callrooms` and the Secret
@@ -53,4 +54,5 @@ pub mod run;
 pub mod self_test;
 pub mod streak;
 pub mod token;
+pub mod turn;
 pub mod watch;

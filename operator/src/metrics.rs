@@ -16,7 +16,7 @@ use prometheus_client::{
 /// Of a reconcile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Reconcile {
-    /// `room`, `node` or `pool`.
+    /// `room`, `node`, `pool` or `turn`.
     pub controller: &'static str,
     /// `ok` or the reason of the error.
     pub result: &'static str,
@@ -36,7 +36,7 @@ pub struct Write {
 /// A single dimension.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Controller {
-    /// `room`, `node` or `pool`.
+    /// `room`, `node`, `pool` or `turn`.
     pub controller: &'static str,
 }
 
@@ -97,6 +97,14 @@ pub struct Metrics {
     pub nodes: Family<State, Gauge>,
     /// Errors of watches.
     pub watch_errors: Family<State, Counter>,
+    /// 1 while Redis answers.
+    pub turn_redis_up: Gauge,
+    /// Shared secrets of TURN that are good at present.
+    pub turn_secrets: Gauge,
+    /// Shared secrets of TURN that were replaced.
+    pub turn_rotations: Counter,
+    /// Times that Redis was told which secrets are good.
+    pub turn_repairs: Counter,
 }
 
 fn seconds() -> Histogram {
@@ -122,6 +130,10 @@ impl Metrics {
             leader: Gauge::default(),
             nodes: Family::default(),
             watch_errors: Family::default(),
+            turn_redis_up: Gauge::default(),
+            turn_secrets: Gauge::default(),
+            turn_rotations: Counter::default(),
+            turn_repairs: Counter::default(),
         };
         let r = &mut metrics.registry;
         r.register("reconciles", "Reconciles by controller and result", metrics.reconciles.clone());
@@ -158,6 +170,10 @@ impl Metrics {
         r.register("leader", "1 while this replica leads", metrics.leader.clone());
         r.register("nodes", "MediaNodes by standing", metrics.nodes.clone());
         r.register("watch_errors", "Errors of watches by kind", metrics.watch_errors.clone());
+        r.register("turn_redis_up", "1 while the Redis that coturn looks in answers", metrics.turn_redis_up.clone());
+        r.register("turn_secrets", "Shared secrets of TURN that are good at present", metrics.turn_secrets.clone());
+        r.register("turn_rotations", "Shared secrets of TURN that were replaced", metrics.turn_rotations.clone());
+        r.register("turn_repairs", "Times that Redis was told which secrets are good", metrics.turn_repairs.clone());
         Arc::new(metrics)
     }
 

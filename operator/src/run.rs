@@ -16,13 +16,15 @@ use crate::{
     keys,
     leader::{Claim, Election, Leading},
     metrics::Metrics,
-    node, pool, queue, room, watch,
+    node, pool, queue, room, turn, watch,
 };
 
 /// Nodes judged at the same time: all of a large fleet's may fall silent at once.
 const NODE_CONCURRENCY: usize = 32;
 /// Pools handled at the same time.
 const POOL_CONCURRENCY: usize = 4;
+/// Rooms whose TURN Secrets are written at the same time: they are renewed minutes ahead.
+const TURN_CONCURRENCY: usize = 4;
 /// How long writes in flight may take when the process ends.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
 /// How soon the join keys are tried again.
@@ -76,10 +78,14 @@ pub async fn run(namespace: String, config: Run) -> anyhow::Result<()> {
     let (idle, mut all_idle) = channel::channel(true);
     let concurrency = usize::from(config.room_concurrency);
     let acting = Arc::clone(&ctx);
+    let turn = config.turn.settings();
+    if turn.is_some() {
+        let _ = ctx.turns.set(Arc::default());
+    }
     tasks.spawn(async move {
         watch::complete(caches).await;
         synced.send_replace(true);
-        act_while_leading(acting, leads, concurrency, idle).await;
+        act_while_leading(acting, leads, concurrency, turn, idle).await;
     });
     let election = Election::new(client, &namespace, me, claim, clock);
     let drained = async move {
@@ -109,6 +115,7 @@ async fn act_while_leading(
     ctx: Arc<Context>,
     mut leads: channel::Receiver<Leading>,
     concurrency: usize,
+    turn: Option<turn::Settings>,
     idle: channel::Sender<bool>,
 ) {
     loop {
@@ -130,6 +137,9 @@ async fn act_while_leading(
         controllers.spawn(queue::run(Arc::clone(&ctx.pools), POOL_CONCURRENCY, move |name| {
             pool::reconcile(name, Arc::clone(&pools))
         }));
+        if let Some(settings) = &turn {
+            provide_turn(&ctx, settings.clone(), &mut controllers);
+        }
         ctx.lead();
         let went_on = leads.wait_for(|l| *l == Leading::No).await.is_ok();
         // Nothing new is taken up; what is being written is written to the end or not at all.
@@ -142,6 +152,26 @@ async fn act_while_leading(
         }
         tracing::info!("follows");
     }
+}
+
+/// Looks after the shared secret of TURN and the Secrets of rooms.
+fn provide_turn(ctx: &Arc<Context>, settings: turn::Settings, controllers: &mut JoinSet<()>) {
+    let (sender, minting) = channel::channel(None);
+    controllers.spawn(turn::keep(Arc::clone(ctx), settings, sender));
+    let Some(queue) = ctx.turns.get().map(Arc::clone) else { return };
+    let (secrets, mut changes) = (Arc::<turn::rooms::RoomSecrets>::default(), minting.clone());
+    let (rooms, waking) = (Arc::clone(ctx), Arc::clone(&queue));
+    controllers.spawn(async move {
+        while changes.changed().await.is_ok() {
+            for room in rooms.cluster().everything().rooms {
+                waking.add(room, queue::Lane::Normal);
+            }
+        }
+    });
+    let rooms = Arc::clone(ctx);
+    controllers.spawn(queue::run(queue, TURN_CONCURRENCY, move |key| {
+        turn::rooms::reconcile(key, Arc::clone(&rooms), Arc::clone(&secrets), minting.clone())
+    }));
 }
 
 /// Makes the join keys, and puts the public half right should anybody change it.

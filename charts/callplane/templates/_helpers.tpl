@@ -56,3 +56,53 @@ system:serviceaccount:{{ .Release.Namespace }}:callplane-gateway
 request.userInfo.username == '{{ include "callplane.operatorUser" . }}'
 {{- range .Values.policies.breakGlassGroups }} || '{{ . }}' in request.userInfo.groups{{ end }}
 {{- end }}
+
+{{- define "callplane.coturnSelector" -}}
+app.kubernetes.io/name: callplane
+app.kubernetes.io/component: coturn
+{{- end }}
+
+{{- define "callplane.redisSelector" -}}
+app.kubernetes.io/name: callplane
+app.kubernetes.io/component: redis
+{{- end }}
+
+{{/* URLs of TURN servers, one a line. The host * stands for each machine with a ready coturn pod. */}}
+{{- define "callplane.turnUrls" -}}
+{{- if .Values.turn.enabled -}}
+{{- $host := .Values.turn.host | default "*" -}}
+{{- if contains ":" $host }}{{ $host = printf "[%s]" $host }}{{ end -}}
+turn:{{ $host }}:{{ .Values.turn.ports.listening }}?transport=udp
+turn:{{ $host }}:{{ .Values.turn.ports.listening }}?transport=tcp
+{{- if .Values.turn.tls.secretName }}
+turns:{{ $host }}:{{ .Values.turn.ports.tls }}?transport=tcp
+{{- end }}
+{{- else -}}
+{{- join "\n" .Values.turn.external.urls -}}
+{{- end -}}
+{{- end }}
+
+{{/* Name of the Secret with the URL of Redis under url; empty where there is no Redis. */}}
+{{- define "callplane.redisSecret" -}}
+{{- if .Values.redis.enabled }}callplane-redis{{ else }}{{ .Values.redis.external.secretName }}{{ end -}}
+{{- end }}
+
+{{/* What cannot be together. */}}
+{{- define "callplane.checkTurn" -}}
+{{- if and .Values.turn.enabled .Values.turn.external.urls }}
+{{- fail "turn.external.urls: set turn.enabled to false, or leave them out: clients are told of one or the other" }}
+{{- end }}
+{{- if and .Values.turn.external.secretName (not .Values.turn.external.urls) }}
+{{- fail "turn.external.secretName: set turn.external.urls as well" }}
+{{- end }}
+{{- if and .Values.redis.enabled .Values.redis.external.secretName }}
+{{- fail "redis.external.secretName: set redis.enabled to false, or leave it out" }}
+{{- end }}
+{{- $rotates := or .Values.turn.enabled (and .Values.turn.external.urls (not .Values.turn.external.secretName)) }}
+{{- if and $rotates (not (include "callplane.redisSecret" .)) }}
+{{- fail "redis.enabled: coturn learns from Redis which credentials are good: enable it, or set redis.external.secretName" }}
+{{- end }}
+{{- if and .Values.turn.tls.secretName (not .Values.turn.host) }}
+{{- fail "turn.host: with turn.tls.secretName it has to be the name in the certificate" }}
+{{- end }}
+{{- end }}

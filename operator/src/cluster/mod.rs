@@ -144,6 +144,11 @@ impl Cluster {
         &self.modes
     }
 
+    /// All rooms.
+    pub fn rooms(&self) -> impl Iterator<Item = &CallRoom> {
+        self.rooms.values().map(|entry| &*entry.object)
+    }
+
     /// How many rooms there are.
     pub fn room_count(&self) -> usize {
         self.rooms.len()

@@ -115,7 +115,7 @@ impl From<&Route> for Move {
 pub fn decide(world: &World<'_>, now: Now) -> Plan {
     let room = world.room;
     // What the gateway says stands beside what is said here.
-    let current = CallRoomStatus { presence: None, ..room.status.clone().unwrap_or_default() };
+    let current = CallRoomStatus { presence: None, turn_secret_name: None, ..room.status.clone().unwrap_or_default() };
     let idle = |verdict| Plan { status: None, assume: None, delete: false, waits: false, again: None, verdict };
     // What a newer operator decided is not understood here, so it is not touched either.
     if room.metadata.deletion_timestamp.is_some() || !room.is_understood() {
@@ -265,6 +265,7 @@ fn ongoing(world: &World<'_>, current: &CallRoomStatus, routes: &Routes, now: No
         previous_route: routes.previous.clone(),
         // The gateway's, and never claimed by a write of ours.
         presence: None,
+        turn_secret_name: None,
         started_at: current.started_at.clone().or_else(|| is_ready.then(|| Time(now.wall_seconds()))),
         ended_at: None,
         conditions: vec![placed, ready],
@@ -308,6 +309,7 @@ fn ended(world: &World<'_>, current: &CallRoomStatus, reason: &'static str, now:
         route: None,
         previous_route: None,
         presence: None,
+        turn_secret_name: None,
         started_at: current.started_at.clone(),
         ended_at: Some(Time(at)),
         conditions,
