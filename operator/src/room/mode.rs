@@ -41,6 +41,7 @@ pub fn wish(world: &World<'_>, route: &Route, now: Now) -> (Wish, Option<Duratio
     let Some(topology) = &world.room.spec.topology else { return (through_a_node(route), None) };
     match (topology.mode, route.mode, world.presence()) {
         (TopologyMode::Sfu, ..) => (through_a_node(route), None),
+        (_, RouteMode::Sfu, Some(presence)) if !knows_everybody(world, route, presence) => (Wish::Keep, None),
         (TopologyMode::P2p, RouteMode::Sfu, Some(presence)) if presence.participants <= MESH_LIMIT => {
             (Wish::Down(reason::REQUESTED), None)
         }
@@ -92,6 +93,13 @@ fn needs_a_node(topology: &Topology, presence: &Presence) -> Wish {
         Some(SfuWanted { reason: SfuReason::PeerConnectionFailed, .. }) => Wish::Up(reason::PEER_CONNECTION_FAILED),
         Some(SfuWanted { reason: SfuReason::Requested | SfuReason::Unknown, .. }) => Wish::Up(reason::REQUESTED),
     }
+}
+
+/// Whether the gateway knows everybody whom the node has in the call. Who came to the node by itself, as by WHIP, cannot be
+/// told to go elsewhere; and a node that has said nothing about this route may have anybody.
+fn knows_everybody(world: &World<'_>, route: &Route, presence: &Presence) -> bool {
+    let served = world.route.as_ref().and_then(|sight| sight.served).filter(|s| s.epoch == route.epoch);
+    served.is_some_and(|s| s.participants <= presence.participants)
 }
 
 fn is_small(topology: &Topology, presence: &Presence) -> bool {

@@ -45,8 +45,15 @@ impl Call {
     pub(super) fn moved() -> Self {
         let mut call = Self::grown();
         call.acknowledge(2, 101);
+        call.reported(2, 0, 101);
         call.turn(101);
         call
+    }
+
+    /// Node `a` says how many people it has in that epoch.
+    pub(super) fn reported(&mut self, epoch: i64, people: i32, seconds: u64) {
+        let said = reporting(node("a", seconds, 10), seconds, seconds, &[("r", epoch, people)]);
+        self.cluster.apply_node(said, at(seconds).mono);
     }
 
     /// One that went back peer to peer at 140, and is still moving.

@@ -107,6 +107,23 @@ impl World {
         self.changed();
     }
 
+    /// The nodes say whom they have: those of whom the gateway knows.
+    fn report(&mut self) {
+        self.renewals += 1;
+        let status = self.room.status.clone().unwrap_or_default();
+        let people = status.presence.as_ref().map_or(0, |p| p.participants);
+        for (name, dead) in NODES.iter().zip(self.dead) {
+            let on = |route: &&Route| route.node.as_deref() == Some(*name);
+            let served = status.route.iter().chain(&status.previous_route).find(on);
+            let rooms: Vec<_> = served.filter(|_| !dead).map(|r| ("r", r.epoch, people)).into_iter().collect();
+            let version = 10_000 + self.renewals;
+            for leader in &mut self.leaders {
+                let said = reporting(node(name, version, 3), version, self.seconds, &rooms);
+                leader.apply_node(said, at(self.seconds).mono);
+            }
+        }
+    }
+
     fn epoch(&self) -> i64 {
         self.room.status.as_ref().and_then(|s| s.route.as_ref()).map_or(0, |r| r.epoch)
     }
@@ -149,6 +166,7 @@ impl World {
         self.writes += 1;
         let (room, now) = (self.room.clone(), at(self.seconds));
         self.leaders[leader].answer_room(room, now.mono);
+        self.report();
         Ok(())
     }
 
@@ -238,6 +256,7 @@ impl World {
             Step::Wait(time) => self.seconds += time,
             Step::Decide(..) | Step::Acknowledge | Step::Fail => {}
         }
+        self.report();
     }
 
     /// Lets one leader work in peace for `time`; the gateway says how each new route went.

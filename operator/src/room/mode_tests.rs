@@ -235,12 +235,35 @@ fn a_call_goes_down_when_it_has_been_small_for_long_enough() {
 fn who_comes_while_the_call_goes_down_brings_it_back_to_its_node_at_once() {
     let mut call = Call::shrunk();
     // Somebody else has taken all other places meanwhile.
-    call.cluster.apply_node(node("a", 5, 1), at(141).mono);
-    call.cluster.apply_node(node("b", 5, 0), at(141).mono);
+    call.cluster.apply_node(node("a", 500, 1), at(141).mono);
+    call.cluster.apply_node(node("b", 500, 0), at(141).mono);
     call.says(present(3, 141), 141);
     let plan = call.turn(141);
     assert_eq!((call.modes(), call.route().reason.as_str(), plan.waits), ((4, "SFU", Some(3)), reason::GROWN, false));
     assert_eq!(call.route().node_name(), "a");
+}
+
+#[test]
+fn who_is_on_the_node_without_the_gateway_keeps_the_call_there() {
+    let mut call = Call::grown();
+    call.acknowledge(2, 101);
+    call.turn(101);
+    call.presence(110, |p| (p.participants, p.since) = (2, Time(wall(110))));
+    call.turn(200);
+    assert_eq!(call.modes(), (2, "SFU", None), "the node has not said whom it has");
+    call.reported(1, 1, 201);
+    call.turn(201);
+    assert_eq!(call.modes(), (2, "SFU", None), "nor does what it said of another epoch count");
+    call.reported(2, 3, 202);
+    for mode in [TopologyMode::Auto, TopologyMode::P2p] {
+        call.mode(mode);
+        call.turn(202);
+        assert_eq!(call.modes(), (2, "SFU", None), "somebody came to it by itself");
+    }
+    call.mode(TopologyMode::Auto);
+    call.reported(2, 2, 203);
+    call.turn(203);
+    assert_eq!(call.modes(), (3, "P2P", Some(2)));
 }
 
 #[test]
@@ -254,6 +277,7 @@ fn one_move_at_a_time() {
     call.turn(106);
     assert_eq!(call.modes(), (2, "SFU", Some(1)));
     call.acknowledge(2, 107);
+    call.reported(2, 1, 107);
     call.turn(107);
     assert_eq!(call.modes(), (2, "SFU", None));
     call.turn(107);

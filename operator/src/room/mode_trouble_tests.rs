@@ -43,6 +43,7 @@ fn going_down_is_rolled_back_to_the_node_that_still_carries_media() {
     assert_eq!(plan.assume, Some(Assumed { epoch: 4, node: "a".into() }));
     assert_eq!((call.modes(), call.route().reason.as_str()), ((4, "SFU", Some(3)), reason::ROLLED_BACK));
     call.acknowledge(4, 143);
+    call.reported(4, 2, 143);
     call.turn(143);
     assert_eq!(call.look(171).verdict, Verdict::Unchanged);
     call.turn(172);
@@ -94,6 +95,7 @@ fn what_fails_peer_to_peer_again_and_again_is_tried_more_and_more_rarely() {
         call.want(SfuReason::PacketLoss, now);
         call.turn(now);
         call.acknowledge(epoch + 1, now + 1);
+        call.reported(epoch + 1, 2, now + 1);
         call.turn(now + 1);
         call.presence(now + 2, |p| p.sfu_wanted = None);
         let went_up = now;
