@@ -9,13 +9,15 @@ use axum::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::Gateway;
+use crate::{Gateway, signal::Signal};
 
 /// What the answers are made from.
 #[derive(Clone)]
 pub struct Admin {
     /// What is known.
     pub gateway: Gateway,
+    /// Signalling.
+    pub signal: Signal,
     /// It was told to stop.
     pub stopping: CancellationToken,
 }
@@ -38,6 +40,9 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
         not("rooms and media nodes are not known yet\n")
     } else if !admin.gateway.signer.is_ready() {
         not("there is no key of join tokens yet\n")
+    } else if !admin.signal.is_store_up() {
+        // Calls go on, and new ones begin: to take every replica away would end them.
+        (StatusCode::OK, "ok, but Redis is away: each replica goes on by itself\n")
     } else {
         (StatusCode::OK, "ok\n")
     }

@@ -99,6 +99,13 @@ pub struct Serve {
     /// WebSockets that are passed on at a time.
     #[arg(long, env = "CALLPLANE_MAX_SOCKETS", default_value_t = 10_000)]
     pub max_sockets: u16,
+    /// Redis that replicas share rooms' state through, such as redis://callplane-redis:6379. Without it there may be one
+    /// replica only.
+    #[arg(long, env = "CALLPLANE_REDIS_URL", hide_env_values = true)]
+    pub redis_url: Option<String>,
+    /// Socket.IO sockets at a time.
+    #[arg(long, env = "CALLPLANE_MAX_SIGNALLING_SOCKETS", default_value_t = 10_000)]
+    pub max_signalling_sockets: usize,
     /// What is logged, in the syntax of tracing's EnvFilter.
     #[arg(long, env = "RUST_LOG", default_value = "info", value_parser = filter)]
     pub log: String,

@@ -12,7 +12,7 @@ use axum::{
 };
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
-use crate::{Code, Gateway, Problem, access::bearer, openapi, proxy, rooms};
+use crate::{Code, Gateway, Problem, access::bearer, openapi, proxy, rooms, signal::Signal};
 
 /// Longest time that a request may take which is answered here.
 const ANSWER_WITHIN: Duration = Duration::from_secs(25);
@@ -20,7 +20,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(25);
 static OPENAPI: LazyLock<String> = LazyLock::new(openapi::text);
 
 /// Everything that is served to clients. Pages of `origins` may read the answers; `*` means all.
-pub fn router(gateway: Gateway, origins: &[HeaderValue]) -> Router {
+pub fn router(gateway: Gateway, signal: &Signal, origins: &[HeaderValue]) -> Router {
     let own = Router::new()
         .nest("/v1/rooms", rooms::routes())
         .nest("/v1/meetings", rooms::routes())
@@ -31,7 +31,11 @@ pub fn router(gateway: Gateway, origins: &[HeaderValue]) -> Router {
     let passed_on = Router::new()
         .route("/api/rooms/{call}", any(proxy::forward))
         .route("/api/rooms/{call}/{*rest}", any(proxy::forward));
-    let routes = own.merge(passed_on).fallback(no_such_route).method_not_allowed_fallback(method_not_allowed);
+    let routes = own
+        .merge(passed_on)
+        .merge(signal.routes())
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(method_not_allowed);
     let routes = routes
         .layer(middleware::from_fn_with_state(gateway.clone(), per_address))
         .layer(middleware::from_fn_with_state(gateway.clone(), observe))

@@ -10,6 +10,7 @@ pub mod body;
 pub mod cluster;
 pub mod config;
 pub mod http;
+pub mod ice;
 pub mod limits;
 pub mod metrics;
 pub mod openapi;
@@ -18,6 +19,7 @@ pub mod proxy;
 pub mod records;
 pub mod rooms;
 pub mod run;
+pub mod signal;
 #[cfg(test)]
 mod testing;
 pub mod web;

@@ -43,6 +43,17 @@ struct Why {
     why: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Event {
+    event: &'static str,
+    code: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
 type Histograms = Family<Route, Histogram, fn() -> Histogram>;
 
 /// All metrics of the gateway. Clones are the same.
@@ -58,6 +69,13 @@ pub struct Metrics {
     records_dropped: Family<Why, Counter>,
     records_waiting: Gauge,
     database_answers: Gauge,
+    signalling_sockets: Gauge,
+    stuck_sockets: Counter,
+    joins: Counter,
+    events: Family<Event, Counter>,
+    presence_writes: Family<Outcome, Counter>,
+    store_up: Gauge,
+    store_errors: Counter,
 }
 
 fn seconds() -> Histogram {
@@ -91,6 +109,28 @@ impl Default for Metrics {
         registry.register("records_waiting", "Records that wait to be written", records_waiting.clone());
         let about = "1 if the database answered when it was last asked";
         registry.register("records_database_answers", about, database_answers.clone());
+        let signalling_sockets = Gauge::default();
+        let stuck_sockets = Counter::default();
+        let joins = Counter::default();
+        let events = Family::default();
+        let presence_writes = Family::default();
+        let store_up = Gauge::default();
+        let store_errors = Counter::default();
+        registry.register(
+            "signalling_sockets",
+            "Socket.IO sockets that are open at present",
+            signalling_sockets.clone(),
+        );
+        registry.register("stuck_sockets", "Sockets that were let go since they did not read", stuck_sockets.clone());
+        registry.register("joins", "Joins of rooms by sockets, resumed ones included", joins.clone());
+        registry.register(
+            "events",
+            "Events of sockets by name and code, `ok` for those that were served",
+            events.clone(),
+        );
+        registry.register("presence_writes", "Writes of status.presence by outcome", presence_writes.clone());
+        registry.register("store_up", "1 while Redis answers; 0 without it, too", store_up.clone());
+        registry.register("store_errors", "Requests that Redis did not answer", store_errors.clone());
         Self {
             registry: Arc::new(registry),
             requests,
@@ -102,6 +142,13 @@ impl Default for Metrics {
             records_dropped,
             records_waiting,
             database_answers,
+            signalling_sockets,
+            stuck_sockets,
+            joins,
+            events,
+            presence_writes,
+            store_up,
+            store_errors,
         }
     }
 }
@@ -148,6 +195,49 @@ impl Metrics {
     /// Whether the database answered: 0 or 1.
     pub fn database_answers(&self, answers: i64) {
         self.database_answers.set(answers);
+    }
+
+    /// A Socket.IO socket is open for as long as the answer lives.
+    pub fn signalling_socket(&self) -> OpenSocket {
+        self.signalling_sockets.inc();
+        OpenSocket(self.signalling_sockets.clone())
+    }
+
+    /// How many Socket.IO sockets are open.
+    pub fn signalling_sockets(&self) -> usize {
+        usize::try_from(self.signalling_sockets.get()).unwrap_or(0)
+    }
+
+    /// A socket was let go since it did not read.
+    pub fn socket_stuck(&self) {
+        self.stuck_sockets.inc();
+    }
+
+    /// A socket joined a room.
+    pub fn joined(&self) {
+        self.joins.inc();
+    }
+
+    /// An event of a socket was answered. Names that are not known are one.
+    pub fn event(&self, event: &str, code: &str) {
+        let known = crate::signal::EVENTS.iter().find(|known| **known == event).unwrap_or(&"unknown");
+        self.events.get_or_create(&Event { event: known, code: code.to_owned() }).inc();
+    }
+
+    /// `status.presence` was written, or was not.
+    pub fn presence_written(&self, is_written: bool) {
+        let outcome = if is_written { "written" } else { "failed" };
+        self.presence_writes.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Redis answers, or does not.
+    pub fn store_up(&self, is_up: bool) {
+        self.store_up.set(i64::from(is_up));
+    }
+
+    /// Redis did not answer a request.
+    pub fn store_failed(&self) {
+        self.store_errors.inc();
     }
 
     /// As text (OpenMetrics 1.0).

@@ -35,12 +35,18 @@ pub enum Code {
     PasswordRequired,
     /// The room has another password.
     WrongPassword,
+    /// A host removed them from the call after the token was made.
+    Removed,
     /// The share link was revoked.
     LinkRevoked,
     /// The API server does not let the gateway do this: rights, a quota or a policy.
     KubernetesRefused,
     /// There is no such room.
     RoomNotFound,
+    /// There is no such participant in the call, or none that is connected.
+    ParticipantNotFound,
+    /// There is no event of this name.
+    NoSuchEvent,
     /// Nothing is served at this path.
     NoSuchRoute,
     /// Not with this method.
@@ -49,6 +55,10 @@ pub enum Code {
     RoomExists,
     /// Somebody else changed the room at the same time, again and again.
     Conflict,
+    /// As many people as there may be are in the call.
+    RoomFull,
+    /// The socket has joined no room.
+    NotJoined,
     /// As many as there can be.
     TooMany,
     /// The call is peer to peer, so there is no media node to ask.
@@ -107,11 +117,19 @@ impl Code {
             | Self::RoomLocked
             | Self::PasswordRequired
             | Self::WrongPassword
+            | Self::Removed
             | Self::LinkRevoked
             | Self::KubernetesRefused => StatusCode::FORBIDDEN,
-            Self::RoomNotFound | Self::NoSuchRoute => StatusCode::NOT_FOUND,
+            Self::RoomNotFound | Self::ParticipantNotFound | Self::NoSuchEvent | Self::NoSuchRoute => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RoomExists | Self::Conflict | Self::TooMany | Self::NoMediaNode => StatusCode::CONFLICT,
+            Self::RoomExists
+            | Self::Conflict
+            | Self::RoomFull
+            | Self::NotJoined
+            | Self::TooMany
+            | Self::NoMediaNode => StatusCode::CONFLICT,
             Self::RoomEnded | Self::ContinueExpired => StatusCode::GONE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -3,11 +3,12 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use axum::http::HeaderValue;
+use axum::{http::HeaderValue, serve::ListenerExt};
 use callplane_operator::{
     api::{request_client, watch_client},
     clock::Clock,
 };
+use socket2::SockRef;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -24,6 +25,10 @@ use crate::{
     openapi,
     proxy::Forwarder,
     records::{FLUSH_WITHIN, Records},
+    signal::{
+        Signal,
+        store::{Redis, Store},
+    },
     web::Web,
 };
 
@@ -88,17 +93,34 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     });
 
     tasks.spawn(records.clone().follow(gateway.clone()));
+    let store = match &config.redis_url {
+        Some(url) => {
+            let (redis, keep) = Redis::new(url, gateway.metrics.clone()).context("--redis-url")?;
+            tasks.spawn(keep);
+            Store::Redis(redis)
+        }
+        None => Store::Local,
+    };
+    let signal = Signal::new(gateway.clone(), store, config.max_signalling_sockets);
+    tasks.spawn(signal.clone().follow());
 
     let stopping = CancellationToken::new();
-    let admin = admin::router(Admin { gateway: gateway.clone(), stopping: stopping.clone() });
+    let admin = Admin { gateway: gateway.clone(), signal: signal.clone(), stopping: stopping.clone() };
+    let admin = admin::router(admin);
     let listener = listen(config.admin_listen).await?;
     tasks.spawn(async move {
         if let Err(error) = axum::serve(listener, admin).await {
             tracing::error!(%error, "admin server ended");
         }
     });
-    let listener = listen(config.listen).await?;
-    let app = web.before(http::router(gateway.clone(), &origins)).into_make_service_with_connect_info::<SocketAddr>();
+    let listener = listen(config.listen).await?.tap_io(|stream| {
+        // A client that takes nothing any more is let go, whatever waits for it.
+        if let Err(error) = SockRef::from(&*stream).set_tcp_user_timeout(Some(UNREAD_WITHIN)) {
+            tracing::debug!(%error, "a connection without a time limit");
+        }
+    });
+    let app = web.before(http::router(gateway.clone(), &signal, &origins));
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let finished = closing.clone().cancelled_owned();
     let mut server = tokio::spawn(async move { axum::serve(listener, app).with_graceful_shutdown(finished).await });
     tracing::info!(listen = %config.listen, "serves");
@@ -111,6 +133,7 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     // Not ready from now on, but still there for those who have not heard of it.
     stopping.cancel();
     tokio::time::sleep(config.shutdown_delay).await;
+    signal.shut_down().await;
     // WebSockets are closed, so that their clients go to another replica; requests are answered.
     closing.cancel();
     let finished = async {
@@ -125,6 +148,9 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// How long a client may take nothing of what is sent to it.
+const UNREAD_WITHIN: Duration = Duration::from_secs(30);
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))

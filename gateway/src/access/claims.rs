@@ -44,6 +44,14 @@ pub struct JoinClaims {
     pub epoch: i64,
     /// `host`, `participant`, `guest` or `admin`.
     pub role: String,
+    /// `metadata.uid` of the room: the token is not for a later room of the same name.
+    #[serde(default)]
+    pub room_uid: String,
+    /// Name to show.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// When it was made, in seconds since 1970.
+    pub iat: i64,
 }
 
 /// What a share link's token says.

@@ -18,7 +18,7 @@ pub use passwords::{Password, Passwords};
 pub use signer::Signer;
 
 use crate::{Code, Gateway, Problem};
-use callplane_crds::{CallId, names::TOKEN_AUDIENCE};
+use callplane_crds::{CallId, CallRoom, names::TOKEN_AUDIENCE};
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +75,19 @@ impl Caller {
         match self {
             Self::Member(claims) if claims.room_id != room.to_string() => {
                 Err(Problem::new(Code::WrongRoom, "the join token is for another room"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is this room that they may see, and not an earlier one of the same name.
+    ///
+    /// # Errors
+    /// [`Code::WrongRoom`].
+    pub fn is_for(&self, room: &CallRoom) -> Result<(), Problem> {
+        match self {
+            Self::Member(claims) if room.metadata.uid.as_deref() != Some(&*claims.room_uid) => {
+                Err(Problem::new(Code::WrongRoom, "the join token is for another room of this name"))
             }
             _ => Ok(()),
         }

@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use callplane_crds::{CallId, CallRoom};
+use callplane_crds::{CallId, CallRoom, Presence, names::GATEWAY_MANAGER};
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::{ListParams, ObjectList, Patch, PatchParams, PostParams},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{Code, Problem};
 
 /// Longest time that the API server may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
-/// Field manager of what the gateway writes.
-pub(super) const MANAGER: &str = "callplane-gateway";
 
 /// The way to the API server. Clones are the same.
 #[derive(Clone)]
@@ -49,7 +47,7 @@ impl Kube {
     /// # Errors
     /// [`Code::Invalid`], [`Code::KubernetesUnavailable`], [`Code::KubernetesRefused`].
     pub async fn create(&self, room: &CallRoom) -> Result<Option<CallRoom>, Problem> {
-        let post = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let post = PostParams { field_manager: Some(GATEWAY_MANAGER.to_owned()), ..PostParams::default() };
         match answer(self.rooms(&self.namespace).create(&post, room)).await {
             Ok(created) => Ok(Some(created)),
             Err(Failure::Conflict) => Ok(None),
@@ -79,12 +77,30 @@ impl Kube {
     /// [`Code::RoomNotFound`], [`Code::KubernetesUnavailable`], [`Code::KubernetesRefused`].
     pub async fn merge(&self, id: &CallId, patch: &Value) -> Result<Option<CallRoom>, Problem> {
         self.may_know(id)?;
-        let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let parameters = PatchParams { field_manager: Some(GATEWAY_MANAGER.to_owned()), ..PatchParams::default() };
         match answer(self.rooms(&id.namespace).patch(&id.name, &parameters, &Patch::Merge(patch))).await {
             Ok(patched) => Ok(Some(patched)),
             Err(Failure::Conflict) => Ok(None),
             Err(failure) => Err(failure.problem(Some(id))),
         }
+    }
+
+    /// Writes the room's `status.presence`, which is the gateway's alone, unless it is another room by now.
+    ///
+    /// # Errors
+    /// [`Code::RoomNotFound`], [`Code::Conflict`], [`Code::KubernetesUnavailable`], [`Code::KubernetesRefused`].
+    pub async fn apply_presence(&self, id: &CallId, uid: &str, presence: &Presence) -> Result<(), Problem> {
+        self.may_know(id)?;
+        let apply = json!({
+            "apiVersion": CallRoom::api_version(&()),
+            "kind": CallRoom::kind(&()),
+            "metadata": {"name": id.name, "uid": uid},
+            "status": {"presence": presence},
+        });
+        let parameters = PatchParams::apply(GATEWAY_MANAGER).force();
+        let (rooms, apply) = (self.rooms(&id.namespace), Patch::Apply(apply));
+        let written = answer(rooms.patch_status(&id.name, &parameters, &apply)).await;
+        written.map(drop).map_err(|failure| failure.problem(Some(id)))
     }
 
     /// A room of a namespace that is none of ours is as good as not there.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use callplane_crds::names::GATEWAY_MANAGER;
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, api::PostParams};
 
-use super::kube::{Failure, MANAGER, answer};
+use super::kube::{Failure, answer};
 use crate::Problem;
 
 /// The way to Secrets by their names. Clones are the same.
@@ -40,7 +41,7 @@ impl Secrets {
             data: Some(BTreeMap::from([(key.to_owned(), ByteString(value.to_vec()))])),
             ..Secret::default()
         };
-        let post = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let post = PostParams { field_manager: Some(GATEWAY_MANAGER.to_owned()), ..PostParams::default() };
         match answer(self.0.create(&post, &secret)).await {
             Ok(_) => Ok(true),
             Err(Failure::Conflict) => Ok(false),

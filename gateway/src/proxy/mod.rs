@@ -210,6 +210,13 @@ async fn serving(gateway: &Gateway, id: &CallId, epoch: Option<i64>) -> Result<S
     route.node.clone().ok_or_else(none)
 }
 
+/// The media node that serves `epoch` of a room.
+pub(crate) fn node_of(room: &CallRoom, epoch: i64) -> Option<String> {
+    let status = room.status.as_ref()?;
+    let mut routes = status.route.iter().chain(&status.previous_route);
+    routes.find(|route| route.epoch == epoch).and_then(|route| route.node.clone())
+}
+
 fn current(room: &CallRoom) -> Option<&Route> {
     room.status.as_ref()?.route.as_ref()
 }

@@ -13,6 +13,8 @@ pub const ALLOWED_ROLES: &str = "callplane.io/allowed-roles";
 pub const LOCKED: &str = "callplane.io/locked";
 /// argon2id hash of the password, made with the gateways' key. Absent: none.
 pub const PASSWORD: &str = "callplane.io/password-hash";
+/// User id of who locked or unlocked the room last, in the call.
+pub const LOCKED_BY: &str = "callplane.io/locked-by";
 /// Share links that were revoked, separated by commas.
 pub const REVOKED_LINKS: &str = "callplane.io/revoked-links";
 /// Digest of the Idempotency-Key and its caller.

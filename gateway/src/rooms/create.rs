@@ -10,7 +10,9 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use callplane_crds::{CallId, CallRoom, CallRoomSpec, callroom::Lifetime};
+use callplane_crds::{
+    CallId, CallRoom, CallRoomSpec, Topology, TopologyMode, callroom::Lifetime, topology::MESH_LIMIT,
+};
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -18,6 +20,7 @@ use utoipa::ToSchema;
 use super::{
     annotations, check_text,
     join::{Person, Welcome, welcome},
+    topology::TopologySettings,
     unsupported,
     view::{Room, RoomStatus},
 };
@@ -59,7 +62,7 @@ pub struct CreateRoom {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
-    /// How many people may be in the call at once, 2 to 50; 50 by default.
+    /// How many people may be in the call at once, 2 to 50; 50 by default, and 6 peer to peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 2, maximum = 50)]
     pub max_participants: Option<i32>,
@@ -87,6 +90,10 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 0, maximum = 2_592_000)]
     pub ttl_seconds_after_ended: Option<i32>,
+    /// How media may flow, and when that changes. `Auto` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub topology: Option<TopologySettings>,
     /// Recording does not work yet: `true` is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -230,8 +237,11 @@ fn hex(bytes: &[u8]) -> String {
 
 fn wanted(request: &CreateRoom, once: Option<&Once>) -> Result<CallRoom, Problem> {
     let settings = request.settings.clone();
+    let topology = Topology::from(settings.topology.unwrap_or_default());
+    let most = if topology.mode == TopologyMode::P2p { MESH_LIMIT } else { 50 };
     let spec = CallRoomSpec {
-        max_participants: settings.max_participants.unwrap_or(50),
+        max_participants: settings.max_participants.unwrap_or(most),
+        topology: Some(topology),
         pool: settings.pool,
         region: settings.region,
         lifetime: Lifetime {
@@ -266,7 +276,7 @@ fn wanted(request: &CreateRoom, once: Option<&Once>) -> Result<CallRoom, Problem
 }
 
 /// Twenty hexadecimal digits that nobody can guess.
-pub(super) fn chance() -> Result<String, Problem> {
+pub(crate) fn chance() -> Result<String, Problem> {
     let mut bytes = [0; 10];
     rand::fill(&mut bytes).map_err(|_| Problem::new(Code::Busy, "there is no randomness"))?;
     Ok(hex(&bytes))

@@ -22,6 +22,7 @@ use crate::{
     Code, Gateway, Problem,
     access::{self, Caller, LINK_AUDIENCE, LinkClaims, Password, Role},
     body::Body,
+    ice::IceServer,
     limits::Guesser,
     problem::Details,
     records::{Action, Actor, RoomRef},
@@ -82,9 +83,8 @@ pub struct JoinedRoom {
     /// Where the room's API is.
     #[schema(example = "https://calls.example.org/api/rooms/default.standup")]
     api_url: String,
-    /// ICE servers. Empty: there is no TURN yet, and media nodes need none.
-    #[schema(value_type = Vec<Object>)]
-    ice_servers: [(); 0],
+    /// ICE servers with credentials for this person. Empty: peers and media nodes are reached directly.
+    ice_servers: Vec<IceServer>,
 }
 
 /// Where a call's media flows, as far as clients need it.
@@ -190,15 +190,16 @@ async fn let_in(
     check_password(gateway, room, &person, request.password.as_ref(), &guesser).await?;
     let Welcome { token, expires_at, route, mode } = welcome(gateway, room, &person)?;
     let id = room.call_id();
+    let ice_servers = gateway.ice_servers(room, &person.user);
     Ok(JoinedRoom {
         room_id: id.to_string(),
         token,
         expires_at,
-        user_id: person.user,
         role: person.role,
         route: RouteView { epoch: route.epoch, mode },
         api_url: gateway.api_url(&id),
-        ice_servers: [],
+        user_id: person.user,
+        ice_servers,
     })
 }
 
@@ -286,19 +287,40 @@ pub(super) fn welcome(gateway: &Gateway, room: &CallRoom, person: &Person) -> Re
     // While versions differ, another replica may know what to do with it.
     let mode = view::mode(route.mode)
         .ok_or_else(|| Problem::new(Code::RoomNotReady, "this version does not know how the room's media flows"))?;
-    let now = gateway.clock.now().wall;
-    let invitation = Invitation {
-        room: room.call_id(),
-        user: person.user.clone(),
-        name: person.name.clone(),
-        role: person.role.as_str().to_owned(),
-        ttl: gateway.token_ttl,
-    };
-    let uid = room.metadata.uid.as_deref().unwrap_or_default();
-    let token = token::sign(&*gateway.signer.key()?, &invitation, uid, route.epoch, now).map_err(|error| {
-        tracing::error!(%error, "signing failed");
-        Problem::new(Code::NoSigningKey, "the key does not sign")
-    })?;
-    let ends = now.as_second() + i64::try_from(gateway.token_ttl.as_secs()).unwrap_or(0);
-    Ok(Welcome { token, expires_at: jiff::Timestamp::from_second(ends).unwrap_or(now), route, mode })
+    let pass = gateway.pass(room, &person.user, person.name.as_deref(), person.role.as_str(), route.epoch)?;
+    Ok(Welcome { token: pass.token, expires_at: pass.expires_at, route, mode })
+}
+
+/// A join token, and when it ends.
+pub(crate) struct Pass {
+    pub(crate) token: String,
+    pub(crate) expires_at: jiff::Timestamp,
+}
+
+impl Gateway {
+    /// A join token for somebody who is let into `epoch` of a room.
+    pub(crate) fn pass(
+        &self,
+        room: &CallRoom,
+        user: &str,
+        name: Option<&str>,
+        role: &str,
+        epoch: i64,
+    ) -> Result<Pass, Problem> {
+        let now = self.clock.now().wall;
+        let invitation = Invitation {
+            room: room.call_id(),
+            user: user.to_owned(),
+            name: name.map(str::to_owned),
+            role: role.to_owned(),
+            ttl: self.token_ttl,
+        };
+        let uid = room.metadata.uid.as_deref().unwrap_or_default();
+        let token = token::sign(&*self.signer.key()?, &invitation, uid, epoch, now).map_err(|error| {
+            tracing::error!(%error, "signing failed");
+            Problem::new(Code::NoSigningKey, "the key does not sign")
+        })?;
+        let ends = now.as_second() + i64::try_from(self.token_ttl.as_secs()).unwrap_or(0);
+        Ok(Pass { token, expires_at: jiff::Timestamp::from_second(ends).unwrap_or(now) })
+    }
 }

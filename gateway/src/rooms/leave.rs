@@ -59,6 +59,7 @@ pub async fn leave(
     caller.may_see(&id)?;
     let Body(request) = body?;
     let room = gateway.room(&id).await?;
+    caller.is_for(&room)?;
     let user = match (&caller, request.user_id) {
         (_, Some(user)) => user,
         (Caller::Member(claims), None) => claims.sub.clone(),

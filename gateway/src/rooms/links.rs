@@ -74,7 +74,7 @@ pub async fn create_link(
     headers: HeaderMap,
     body: Result<Body<CreateLink>, Problem>,
 ) -> Result<Response, Problem> {
-    let (caller, id) = directed(&gateway, &headers, &id, &Action::CreateLink { link: String::new() })?;
+    let (caller, id) = directed(&gateway, &headers, &id, &Action::CreateLink { link: String::new() }).await?;
     let Body(request) = body?;
     let role = request.role.unwrap_or(Role::Guest);
     if role == Role::Host {
@@ -120,7 +120,7 @@ pub async fn revoke_link(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let action = Action::RevokeLink { link: link.clone() };
-    let (caller, id) = directed(&gateway, &headers, &id, &action)?;
+    let (caller, id) = directed(&gateway, &headers, &id, &action).await?;
     let link: LinkId =
         link.parse().map_err(|()| Problem::new(Code::Invalid, "is no id of a share link").field("linkId"))?;
     let revoked = write_revocation(&gateway, &id, &link).await;

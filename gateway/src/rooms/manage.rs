@@ -36,7 +36,7 @@ pub async fn end(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Room>, Problem> {
-    let (caller, id) = directed(&gateway, &headers, &id, &Action::End)?;
+    let (caller, id) = directed(&gateway, &headers, &id, &Action::End).await?;
     let ended = merge(&gateway, &id, &json!({"spec": {"ended": true}})).await;
     gateway.note_result(gateway.room_ref(&id), caller.actor(), Action::End, &ended);
     ended
@@ -59,16 +59,17 @@ pub async fn lock(
     headers: HeaderMap,
     body: Result<Body<LockRoom>, Problem>,
 ) -> Result<Json<Room>, Problem> {
-    let (caller, id) = directed(&gateway, &headers, &id, &Action::Lock)?;
+    let (caller, id) = directed(&gateway, &headers, &id, &Action::Lock).await?;
     let Body(LockRoom { locked }) = body?;
     let (value, action) = if locked { (Value::from("true"), Action::Lock) } else { (Value::Null, Action::Unlock) };
-    let patched = merge(&gateway, &id, &json!({"metadata": {"annotations": {annotations::LOCKED: value}}})).await;
+    let annotations = json!({annotations::LOCKED: value, annotations::LOCKED_BY: Value::Null});
+    let patched = merge(&gateway, &id, &json!({"metadata": {"annotations": annotations}})).await;
     gateway.note_result(gateway.room_ref(&id), caller.actor(), action, &patched);
     patched
 }
 
 /// The room that the path names and who wants to do `action` there, if they may.
-pub(super) fn directed(
+pub(super) async fn directed(
     gateway: &Gateway,
     headers: &HeaderMap,
     id: &str,
@@ -76,7 +77,11 @@ pub(super) fn directed(
 ) -> Result<(Caller, CallId), Problem> {
     let caller = Caller::of(gateway, headers)?;
     let id = call_id(id)?;
-    let may = caller.may_direct(&id);
+    let may = match (caller.may_direct(&id), &caller) {
+        // It has to be this very room, and not an earlier one of its name.
+        (Ok(()), Caller::Member(_)) => gateway.room(&id).await.and_then(|room| caller.is_for(&room)),
+        (may, _) => may,
+    };
     if may.is_err() {
         gateway.note_result(gateway.room_ref(&id), caller.actor(), action.clone(), &may);
     }

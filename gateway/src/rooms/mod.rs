@@ -1,11 +1,12 @@
 //! Rooms as REST has them: each is a CallRoom, whoever made it.
 
-mod annotations;
+pub(crate) mod annotations;
 mod create;
 mod join;
 mod leave;
 mod links;
 mod manage;
+mod topology;
 mod view;
 
 use std::sync::Arc;
@@ -21,9 +22,10 @@ pub use join::{JoinRoom, JoinedRoom, RouteView};
 pub use leave::LeaveRoom;
 pub use links::{CreateLink, ShareLink};
 pub use manage::LockRoom;
+pub use topology::{ModeSetting, TopologySettings};
 pub use view::{Room, RoomList, RoomStatus};
 
-pub(crate) use create::__path_create;
+pub(crate) use create::{__path_create, chance};
 pub(crate) use join::__path_join;
 pub(crate) use leave::__path_leave;
 pub(crate) use links::{__path_create_link, __path_revoke_link};
@@ -79,7 +81,7 @@ impl Gateway {
     }
 
     /// Where clients find the room's API.
-    fn api_url(&self, id: &CallId) -> String {
+    pub(crate) fn api_url(&self, id: &CallId) -> String {
         format!("{}/api/rooms/{id}", self.public_url)
     }
 }
@@ -89,14 +91,14 @@ fn is_settled(room: &CallRoom) -> bool {
 }
 
 /// Why the room has no route.
-fn not_ready(room: &CallRoom) -> Problem {
+pub(crate) fn not_ready(room: &CallRoom) -> Problem {
     let conditions = room.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
     let placed = conditions.iter().find(|c| c.type_ == condition::room::PLACED && c.status == "False");
     let why = placed.map_or_else(String::new, |c| format!(": {}: {}", c.reason, c.message));
     Problem::new(Code::RoomNotReady, format!("the room has no media node yet{why}"))
 }
 
-fn ended(room: &CallRoom) -> Problem {
+pub(crate) fn ended(room: &CallRoom) -> Problem {
     Problem::new(Code::RoomEnded, format!("the call {} is over", room.call_id()))
 }
 

@@ -187,5 +187,7 @@ pub async fn read(
     let caller = Caller::of(&gateway, &headers)?;
     let id = call_id(&id)?;
     caller.may_see(&id)?;
-    Ok(Json(Room::from(&*gateway.room(&id).await?)))
+    let room = gateway.room(&id).await?;
+    caller.is_for(&room)?;
+    Ok(Json(Room::from(&*room)))
 }

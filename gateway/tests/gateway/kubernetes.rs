@@ -12,7 +12,7 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, patch},
 };
 use futures::stream;
 use serde_json::{Value, json};
@@ -53,6 +53,7 @@ impl Kubernetes {
             .route(&format!("{of}/namespaces/{{namespace}}/{{plural}}/{{name}}"), get(read).patch(merge))
             .route("/api/v1/namespaces/{namespace}/{plural}", get(list).post(create))
             .route("/api/v1/namespaces/{namespace}/{plural}/{name}", get(read))
+            .route(&format!("{of}/namespaces/{{namespace}}/{{plural}}/{{name}}/status"), patch(apply))
             .with_state(server.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config = kube::Config::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
@@ -143,6 +144,23 @@ impl Kubernetes {
         self.status(namespace, name, json!({"phase": "Ready", "route": route(node, epoch)}));
     }
 
+    /// Gives a room a route, and the one before it where that goes on, and leaves the rest of its status.
+    pub fn route(&self, namespace: &str, name: &str, route: Value, previous: Option<Value>) {
+        let mut room = self.object("callrooms", namespace, name).unwrap();
+        room["status"]["phase"] = json!("Ready");
+        room["status"]["route"] = route;
+        match previous {
+            Some(previous) => room["status"]["previousRoute"] = previous,
+            None => drop(room["status"].as_object_mut().unwrap().remove("previousRoute")),
+        }
+        self.put("callrooms", namespace, name, room);
+    }
+
+    /// What the gateway wrote about who is in a room.
+    pub fn presence(&self, namespace: &str, name: &str) -> Value {
+        self.object("callrooms", namespace, name).unwrap()["status"]["presence"].clone()
+    }
+
     /// A media node whose API is at `api`.
     pub fn node(&self, name: &str, api: &str) {
         let status = json!({"endpoints": {"api": api, "admin": "http://127.0.0.1:1"}});
@@ -157,6 +175,11 @@ impl Kubernetes {
 
 pub fn route(node: &str, epoch: i64) -> Value {
     json!({"epoch": epoch, "mode": "SFU", "node": node, "reason": "Placed", "since": "2026-11-21T14:00:00Z"})
+}
+
+/// A peer-to-peer route.
+pub fn p2p(epoch: i64, reason: &str) -> Value {
+    json!({"epoch": epoch, "mode": "P2P", "reason": reason, "since": "2026-11-21T14:00:00Z"})
 }
 
 /// A Status that says no.
@@ -287,6 +310,30 @@ async fn merge(
         return answer(status(409, "Conflict", "changed"));
     }
     merged(&mut object, &patch);
+    Json(server.put(&plural, &namespace, &name, object)).into_response()
+}
+
+/// Server-side apply to the status, as far as one field manager with one field needs it.
+async fn apply(
+    State(server): State<Kubernetes>,
+    Path((namespace, plural, name)): Path<(String, String, String)>,
+    Query(query): Query<Parameters>,
+    body: Bytes,
+) -> Response {
+    // JSON, too, is YAML.
+    let wanted: Value = serde_json::from_slice(&body).unwrap();
+    if let Some(refusal) = server.begin(format!("APPLY {plural}/{name}")).or_else(|| server.refusal()) {
+        return refusal;
+    }
+    let Some(mut object) = server.object(&plural, &namespace, &name) else {
+        return answer(status(404, "NotFound", "not found"));
+    };
+    assert_eq!(query["fieldManager"], "callplane-gateway");
+    if wanted["metadata"]["uid"] != object["metadata"]["uid"] {
+        return answer(status(409, "Conflict", "uid"));
+    }
+    assert_eq!(wanted["status"].as_object().unwrap().keys().collect::<Vec<_>>(), ["presence"]);
+    object["status"]["presence"] = wanted["status"]["presence"].clone();
     Json(server.put(&plural, &namespace, &name, object)).into_response()
 }
 

@@ -34,7 +34,8 @@ async fn a_created_room_is_answered_with_the_hosts_token_once_it_is_ready() {
     let lifetime = json!({"emptyTimeoutSeconds": 60, "maxDurationSeconds": 3600, "ttlSecondsAfterEnded": 0});
     assert_eq!(
         spec,
-        json!({"maxParticipants": 5, "pool": "p", "region": "eu", "lifetime": lifetime, "media": {}, "ended": false})
+        json!({"maxParticipants": 5, "pool": "p", "region": "eu", "lifetime": lifetime, "media": {}, "ended": false,
+            "topology": {"mode": "Auto", "p2pMaxParticipants": 2, "packetLossPercent": 5, "stabilizationSeconds": 30}})
     );
 
     let token = created.text("joinToken");
@@ -42,6 +43,24 @@ async fn a_created_room_is_answered_with_the_hosts_token_once_it_is_ready() {
     assert_eq!((seen.status, &seen.body["roomId"]), (200, &json!("team.standup")), "{seen:?}");
     let elsewhere = world.send("GET", "/v1/rooms/team.other", &token, Value::Null).await;
     assert_eq!(elsewhere.code(), "wrong-room");
+}
+
+#[tokio::test]
+async fn how_media_may_flow_is_chosen_with_the_room() {
+    let world = World::new().await;
+    let spec = |name: &str| world.kubernetes.object("callrooms", "team", name).unwrap()["spec"].clone();
+    for (name, settings) in [
+        ("peers", json!({"topology": {"mode": "P2P"}})),
+        ("served", json!({"topology": {"mode": "SFU"}})),
+        ("mesh", json!({"topology": {"p2pMaxParticipants": 4, "stabilizationSeconds": 0}})),
+    ] {
+        let body = json!({"hostId": "ann", "name": name, "settings": settings});
+        assert_eq!(world.backend("POST", "/v1/rooms", body).await.status, 202);
+    }
+    assert_eq!((&spec("peers")["topology"]["mode"], &spec("peers")["maxParticipants"]), (&json!("P2P"), &json!(6)));
+    assert_eq!((&spec("served")["topology"]["mode"], &spec("served")["maxParticipants"]), (&json!("SFU"), &json!(50)));
+    let mesh = json!({"mode": "Auto", "p2pMaxParticipants": 4, "packetLossPercent": 5, "stabilizationSeconds": 0});
+    assert_eq!(spec("mesh")["topology"], mesh);
 }
 
 #[tokio::test]
@@ -121,7 +140,13 @@ async fn what_does_not_work_is_refused_by_name_and_makes_no_room() {
             "unsupported-setting",
             "settings.isRecordingEnabled",
         ),
-        (json!({"hostId": "ann", "settings": {"topology": {}}}), 400, "unknown-field", "settings.topology"),
+        (json!({"hostId": "ann", "settings": {"topolgy": {}}}), 400, "unknown-field", "settings.topolgy"),
+        (
+            json!({"hostId": "ann", "settings": {"topology": {"mode": "Mesh"}}}),
+            422,
+            "invalid",
+            "settings.topology.mode",
+        ),
         (json!({"hostId": "ann", "settings": {"maxParticipants": "5"}}), 422, "invalid", "settings.maxParticipants"),
         (json!({"hostId": "ann", "settings": {"allowedRoles": ["guest"]}}), 422, "invalid", "settings.allowedRoles"),
         (json!({"hostId": "ann", "settings": {"allowedRoles": ["king"]}}), 422, "invalid", "settings.allowedRoles[0]"),

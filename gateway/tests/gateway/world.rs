@@ -20,6 +20,7 @@ use callplane_gateway::{
     metrics::Metrics,
     proxy::Forwarder,
     records::{Records, Source},
+    signal::{Signal, store::Store},
 };
 use callplane_operator::{
     api::{request_client, watch_client},
@@ -33,12 +34,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kubernetes::Kubernetes;
 
+/// Socket.IO sockets that a replica takes.
+pub const MAX_SOCKETS: usize = 40;
+
 /// The API key of the backend called `shop`.
 pub const API_KEY: &str = "0123456789abcdef0123456789abcdef";
 
 pub struct World {
     pub kubernetes: Kubernetes,
     pub gateway: Gateway,
+    pub signal: Signal,
     pub url: String,
     pub address: SocketAddr,
     pub closing: CancellationToken,
@@ -109,13 +114,24 @@ impl World {
 
     pub async fn of(setup: Setup) -> Self {
         let (kubernetes, config) = Kubernetes::start().await;
+        let join_key = JoinKey::generate().unwrap().pem;
+        Self::replica(setup, (kubernetes, config), &join_key, |_| Store::Local).await
+    }
+
+    /// One replica of a gateway, by an API server and with a join key that it may share with others.
+    pub async fn replica(
+        setup: Setup,
+        (kubernetes, config): (Kubernetes, kube::Config),
+        join_key: &str,
+        store: impl FnOnce(&Metrics) -> Store,
+    ) -> Self {
         let client = request_client(&config).unwrap();
         let (watches, secrets) = (watch_client(&config).unwrap(), client.clone());
         let mut name = [0; 8];
         aws_lc_rs::rand::fill(&mut name).unwrap();
         let directory = std::env::temp_dir().join(format!("callplane-gateway-{:016x}", u64::from_be_bytes(name)));
         fs::create_dir_all(directory.join("keys")).unwrap();
-        fs::write(directory.join(PRIVATE), JoinKey::generate().unwrap().pem).unwrap();
+        fs::write(directory.join(PRIVATE), join_key).unwrap();
         let hash: String = digest(&SHA256, API_KEY.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect();
         fs::write(directory.join("keys/shop"), hash).unwrap();
 
@@ -123,6 +139,7 @@ impl World {
         let mut tasks = JoinSet::new();
         let records = setup.records.map(|source| Records::new(source, metrics.clone(), &mut tasks).unwrap());
         let records = records.unwrap_or_else(Records::off);
+        let store = store(&metrics);
         let gateway = Gateway::new(Parts {
             cache: cluster::start(&watches, "callplane-system", None, &metrics, &mut tasks),
             kube: Kube::new(client, "team".into(), None),
@@ -143,10 +160,13 @@ impl World {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let origins = [HeaderValue::from_static("https://app.example")];
-        let app = http::router(gateway.clone(), &origins).into_make_service_with_connect_info::<SocketAddr>();
+        let signal = Signal::new(gateway.clone(), store, MAX_SOCKETS);
+        tasks.spawn(signal.clone().follow());
+        let app = http::router(gateway.clone(), &signal, &origins).into_make_service_with_connect_info::<SocketAddr>();
         tasks.spawn(async move { axum::serve(listener, app).await.unwrap() });
         let world = Self {
             kubernetes,
+            signal,
             gateway,
             url: format!("http://{address}"),
             address,
@@ -268,7 +288,7 @@ async fn remember(State(sender): State<Arc<mpsc::UnboundedSender<Asked>>>, reque
     let (parts, body) = request.into_parts();
     let line = format!("{} {}", parts.method, parts.uri);
     let Ok(body) = axum::body::to_bytes(body, 1 << 20).await else { return StatusCode::BAD_REQUEST.into_response() };
-    let is_problem = line.ends_with("/problem");
+    let is_problem = line.contains("/problem");
     sender.send(Asked { line: line.clone(), headers: parts.headers, body }).unwrap();
     if line.ends_with("/silence") {
         std::future::pending::<()>().await;
@@ -278,12 +298,29 @@ async fn remember(State(sender): State<Arc<mpsc::UnboundedSender<Asked>>>, reque
         let headers = [("content-type", "application/problem+json"), ("retry-after", "7")];
         return (StatusCode::CONFLICT, headers, body).into_response();
     }
-    ([("access-control-allow-origin", "*"), ("content-type", "application/json")], r#"{"id":"of the node"}"#)
-        .into_response()
+    let body = match line.starts_with("GET ") {
+        true => r#"{"id":"of the node","routerRtpCapabilities":{"codecs":[]}}"#,
+        false => r#"{"id":"of the node"}"#,
+    };
+    ([("access-control-allow-origin", "*"), ("content-type", "application/json")], body).into_response()
 }
 
-async fn echo(upgrade: WebSocketUpgrade) -> Response {
-    upgrade.protocols(["callplane.v1"]).on_upgrade(|mut socket| async move {
+/// Echoes what a client of the proxy sends; tells a client of events what happens, and ends.
+async fn echo(headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+    let bearer = headers.get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    upgrade.protocols(["callplane.v1"]).on_upgrade(move |mut socket| async move {
+        if let Some(bearer) = bearer.filter(|_| !headers.contains_key("x-forwarded-for")) {
+            use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+            let payload = URL_SAFE_NO_PAD.decode(bearer.split('.').nth(1).unwrap()).unwrap();
+            let who = serde_json::from_slice::<Value>(&payload).unwrap()["sub"].clone();
+            for event in [
+                json!({"type": "room", "data": {"bearer": who}}),
+                json!({"type": "new-producer", "data": {"id": "p1"}}),
+            ] {
+                let _ = socket.send(Message::text(event.to_string())).await;
+            }
+            return;
+        }
         while let Some(Ok(Message::Text(text))) = socket.recv().await {
             if text.as_str() == "bye" || socket.send(Message::Text(text)).await.is_err() {
                 return;

@@ -1,0 +1,245 @@
+//! Two replicas that share a real Redis, which comes and goes.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use callplane_gateway::signal::store::{Redis, Store};
+use callplane_operator::keys::JoinKey;
+use serde_json::{Value, json};
+
+use crate::{
+    kubernetes::{Kubernetes, p2p, route},
+    peer::Peer,
+    world::{Setup, World},
+};
+
+const ROOM: &str = "team.standup";
+
+/// A redis-server of this test's own.
+struct Server {
+    port: u16,
+    process: Option<Child>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Self { port, process: None };
+        server.run();
+        server
+    }
+
+    fn run(&mut self) {
+        let port = self.port.to_string();
+        let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp"];
+        let process = Command::new("redis-server").args(arguments).stdout(Stdio::null()).spawn();
+        self.process = Some(process.expect("redis-server is installed (`e2e/cluster/tools.sh unit` does it)"));
+    }
+
+    fn kill(&mut self) {
+        let mut process = self.process.take().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Asks as `redis-cli` would.
+    async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        loop {
+            if let Ok(mut connection) = client.get_multiplexed_async_connection().await
+                && let Ok(answer) = command.query_async(&mut connection).await
+            {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.process.is_some() {
+            self.kill();
+        }
+    }
+}
+
+/// Two replicas of a gateway, one API server and one Redis.
+async fn replicas(server: &Server) -> (World, World) {
+    let (kubernetes, config) = Kubernetes::start().await;
+    kubernetes.room("team", "standup");
+    kubernetes.route("team", "standup", p2p(1, "Scheduled"), None);
+    let key = JoinKey::generate().unwrap().pem;
+    let replica = async || {
+        let store = |metrics: &callplane_gateway::metrics::Metrics| {
+            let (redis, keep) = Redis::new(&server.url(), metrics.clone()).unwrap();
+            tokio::spawn(keep);
+            Store::Redis(redis)
+        };
+        let cluster = (kubernetes.clone(), config.clone());
+        let world = World::replica(Setup::default(), cluster, &key, store).await;
+        world.until(|| world.signal.is_store_up()).await;
+        world.knows("team", "standup").await;
+        world
+    };
+    (replica().await, replica().await)
+}
+
+async fn join(world: &World, user: &str, role: &str) -> (Peer, Value) {
+    let token = world.token(ROOM, user, role).await;
+    Peer::joined(world.address, ROOM, &token).await
+}
+
+async fn until_presence(world: &World, is: impl Fn(&Value) -> bool) {
+    world.until(|| is(&world.kubernetes.presence("team", "standup"))).await;
+}
+
+#[tokio::test]
+async fn people_at_two_replicas_are_in_one_call() {
+    let server = Server::start();
+    let (one, two) = replicas(&server).await;
+    let (mut ann, _) = join(&one, "ann", "host").await;
+    let (mut bob, joined) = join(&two, "bob", "participant").await;
+    assert_eq!(joined["initiator"], json!(["ann"]));
+    assert_eq!(ann.expect("call:participant-joined").await["userId"], "bob");
+    bob.ask("chat", json!({"text": "hi"})).await;
+    let (a, b) = (ann.expect("chat").await, bob.expect("chat").await);
+    assert_eq!(a, b, "the same, in the same place");
+    let offer = json!({"targetUserId": "ann", "sdp": "v=0", "epoch": 1});
+    assert_eq!(bob.ask("webrtc:offer", offer).await, json!({}));
+    assert_eq!(ann.expect("webrtc:offer").await["sourceUserId"], "bob");
+    until_presence(&one, |p| p["participants"] == 2).await;
+    let count: String = server.ask(&["HGET", "room:team.standup", "participantCount"]).await;
+    let entry: String = server.ask(&["HGET", "room:team.standup:participants", "bob"]).await;
+    let entry: Value = serde_json::from_str(&entry).unwrap();
+    assert_eq!((count.as_str(), &entry["role"], &entry["isMuted"]), ("2", &json!("participant"), &json!(false)));
+    let life: i64 = server.ask(&["TTL", "room:team.standup:participants"]).await;
+    assert!((1..=900).contains(&life), "{life}");
+
+    // All acknowledge, each at its own replica.
+    one.kubernetes.route("team", "standup", p2p(2, "Scheduled"), Some(p2p(1, "Scheduled")));
+    for peer in [&mut ann, &mut bob] {
+        peer.expect("call:mode-switch").await;
+        peer.ask("route-ack", json!({"epoch": 2, "success": true})).await;
+    }
+    for peer in [&mut ann, &mut bob] {
+        assert_eq!(peer.expect("call:mode-switched").await["success"], true);
+    }
+    until_presence(&one, |p| p["epoch"] == 2).await;
+
+    // The same user at the other replica, and a removal across.
+    let (mut again, _) = join(&one, "bob", "participant").await;
+    assert_eq!(bob.until_over().await.last().unwrap().0, "call:replaced");
+    let (mut eve, _) = join(&two, "eve", "guest").await;
+    assert_eq!(ann.ask("host:remove", json!({"userId": "eve"})).await, json!({}));
+    assert_eq!(eve.until_over().await.last().unwrap(), &("call:removed".to_owned(), json!({"by": "ann"})));
+    again.expect("call:participant-left").await;
+    until_presence(&one, |p| p["participants"] == 2).await;
+}
+
+#[tokio::test]
+async fn no_more_are_let_in_than_may_be_however_they_come() {
+    let server = Server::start();
+    let (one, two) = replicas(&server).await;
+    let joins = (0..10).map(|n| {
+        let world = if n % 2 == 0 { &one } else { &two };
+        async move {
+            let token = world.token(ROOM, &format!("user-{n}"), "participant").await;
+            let mut peer = Peer::connect(world.address).await;
+            let answer = peer.ask("join-room", json!({"roomId": ROOM, "token": token})).await;
+            (peer, answer)
+        }
+    });
+    let joined = futures::future::join_all(joins).await;
+    let is_in = |answer: &Value| answer["session"].is_string();
+    assert_eq!(joined.iter().filter(|(_, answer)| is_in(answer)).count(), 4);
+    assert!(joined.iter().all(|(_, answer)| is_in(answer) || answer["error"]["code"] == "room-full"));
+}
+
+#[tokio::test]
+async fn a_client_comes_back_at_the_other_replica_when_its_own_stops() {
+    let server = Server::start();
+    let (one, two) = replicas(&server).await;
+    let (mut bob, joined) = join(&one, "bob", "participant").await;
+    let (mut ann, _) = join(&two, "ann", "host").await;
+    bob.expect("call:participant-joined").await;
+    let resume = json!({"session": joined["session"], "seq": bob.seq});
+    one.signal.shut_down().await;
+    bob.until_over().await;
+    ann.ask("chat", json!({"text": "wait"})).await;
+    let mut bob = Peer::connect(two.address).await;
+    let request = json!({"roomId": ROOM, "token": joined["token"], "resume": resume});
+    let back = bob.ask("join-room", request).await;
+    assert_eq!((&back["resumed"], &back["missed"][0]["data"]["text"]), (&json!(true), &json!("wait")), "{back}");
+    assert!(!ann.heard().await.iter().any(|event| event.starts_with("call:participant")));
+    until_presence(&two, |p| p["participants"] == 2).await;
+    ann.ask("leave-room", json!({})).await;
+    until_presence(&two, |p| p["participants"] == 1).await;
+}
+
+#[tokio::test]
+async fn redis_may_be_lost_and_come_back_empty() {
+    let mut server = Server::start();
+    let (one, two) = replicas(&server).await;
+    let (mut ann, _) = join(&one, "ann", "host").await;
+    let (mut abe, _) = join(&one, "abe", "participant").await;
+    let (mut bob, _) = join(&two, "bob", "participant").await;
+    abe.expect("call:participant-joined").await;
+
+    server.kill();
+    one.until(|| !one.signal.is_store_up()).await;
+    two.until(|| !two.signal.is_store_up()).await;
+    ann.ask("chat", json!({"text": "still here?"})).await;
+    assert_eq!(abe.expect("chat").await["text"], "still here?", "those of one replica hear each other");
+    let (mut cat, _) = join(&one, "cat", "guest").await;
+    ann.expect("call:participant-joined").await;
+    assert_eq!(cat.ask("update-state", json!({"isMuted": true})).await, json!({}));
+    let switched = json!({"epoch": 2, "success": true});
+    one.kubernetes.route("team", "standup", p2p(2, "Scheduled"), Some(p2p(1, "Scheduled")));
+    for peer in [&mut ann, &mut abe, &mut cat, &mut bob] {
+        peer.expect("call:mode-switch").await;
+        peer.ask("route-ack", switched.clone()).await;
+    }
+
+    server.run();
+    one.until(|| one.signal.is_store_up()).await;
+    two.until(|| two.signal.is_store_up()).await;
+    assert_eq!(bob.expect("chat").await["text"], "still here?", "what was missed is told then");
+    for peer in [&mut ann, &mut abe, &mut cat, &mut bob] {
+        assert_eq!(peer.expect("call:mode-switched").await["success"], true);
+    }
+    bob.ask("chat", json!({"text": "back"})).await;
+    for peer in [&mut cat, &mut bob] {
+        assert_eq!(peer.expect("chat").await["text"], "back");
+    }
+    until_presence(&one, |p| p["participants"] == 4 && p["epoch"] == 2).await;
+    let stored: Vec<String> = server.ask(&["HKEYS", "room:team.standup:participants"]).await;
+    assert_eq!(stored.len(), 4, "{stored:?}");
+
+    // Emptied under way: what the replicas know is written again.
+    server.ask::<()>(&["FLUSHALL"]).await;
+    let again = async {
+        loop {
+            let stored: Vec<String> = server.ask(&["HKEYS", "room:team.standup:participants"]).await;
+            if stored.len() == 4 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("it was written again");
+    ann.ask("chat", json!({"text": "all here"})).await;
+    assert_eq!(bob.expect("chat").await["text"], "all here");
+    one.kubernetes.route("team", "standup", route("mn-a", 3), None);
+    for peer in [&mut ann, &mut abe, &mut cat, &mut bob] {
+        peer.expect("call:mode-switch").await;
+    }
+}
