@@ -65,7 +65,7 @@ test('people meet by a link: on a desktop, on a phone, with the keyboard alone',
   await picture(bob, 'preview-phone');
   await bob.getByRole('button', { name: 'Join' }).click();
   for (const page of [ann, bob]) {
-    await page.getByText('Peer to peer').waitFor();
+    await page.locator('#mode', { hasText: 'Peer to peer' }).waitFor();
     await page.waitForFunction(() => [...document.querySelectorAll('.tile:not(.self) video')].some((video) => /** @type {HTMLVideoElement} */ (video).videoWidth > 0));
   }
   await ann.getByText('Bob joined').waitFor({ state: 'attached' });
@@ -75,7 +75,7 @@ test('people meet by a link: on a desktop, on a phone, with the keyboard alone',
   const cid = await open(link, { width: 1280, height: 800 }, 'light');
   await cid.getByLabel('Your name').fill('Cid de la Vega');
   await cid.getByRole('button', { name: 'Join' }).click();
-  for (const page of [ann, bob, cid]) await page.getByText('Through the media server', { exact: true }).waitFor();
+  for (const page of [ann, bob, cid]) await page.locator('#mode', { hasText: 'Through the media server' }).waitFor();
 
   await ann.getByRole('button', { name: 'Chat' }).focus();
   await ann.keyboard.press('Enter');
@@ -97,7 +97,7 @@ test('people meet by a link: on a desktop, on a phone, with the keyboard alone',
   await cid.getByRole('button', { name: 'Leave' }).click();
   await cid.getByRole('heading', { name: 'You left the call' }).waitFor();
   await picture(cid, 'left-desktop');
-  for (const page of [ann, bob]) await page.getByText('Peer to peer').waitFor();
+  for (const page of [ann, bob]) await page.locator('#mode', { hasText: 'Peer to peer' }).waitFor();
   assert.deepEqual(complaints, []);
   await Promise.all([ann, bob, cid].map((page) => page.context().close()));
 });
