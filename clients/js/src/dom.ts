@@ -11,8 +11,8 @@ import { sleep } from './timing.ts';
 /** How long one sound takes over from the other, in milliseconds: shorter is heard as a click. */
 const FADE_MS = 20;
 const FADE_STEPS = 4;
-/** How long a frame of a new picture is waited for when it is raised, in milliseconds: it may have been paused. */
-const FRAME_MS = 250;
+/** How long a frame of a new picture is waited for when it is raised, in milliseconds: there are pictures that stand still. */
+const FRAME_MS = 1000;
 /** A wait between two frames that is longer than this, and than twice the usual one, is seen. In milliseconds. */
 const UNEVEN_MS = 60;
 /** How long at most it is waited for a picture that does not run evenly. */

@@ -43,10 +43,10 @@ async function newRoom(topology) {
   return { name, roomId: await lab.room(name, topology) };
 }
 
-/** @param {string} roomId @param {string} name @param {string} [role] */
-async function joins(roomId, name, role) {
+/** @param {string} roomId @param {string} name @param {string} [role] @param {{withoutWebSockets?: boolean}} [options] */
+async function joins(roomId, name, role, options) {
   const token = await lab.token(roomId, name, role);
-  const person = await Person.join(browser, name, { url: lab.url, roomId, token, frequency: 330 + 110 * people.length });
+  const person = await Person.join(browser, name, { url: lab.url, roomId, token, frequency: 330 + 110 * people.length, ...options });
   people.push(person);
   return person;
 }
@@ -132,6 +132,14 @@ test('a page that reloads in the middle of a switch ends up with the others', as
   await joining;
   await together(people, 'SFU');
   await eventually('one route is left', () => lab.status(name), (status) => status.previousRoute === undefined && status.route.mode === 'SFU');
+});
+
+test('where WebSockets are blocked it goes by long polling', async () => {
+  const { roomId } = await newRoom();
+  const [, bob] = [await joins(roomId, 'ann'), await joins(roomId, 'bob', undefined, { withoutWebSockets: true })];
+  await together(people, 'P2P');
+  await bob.do('send', 'the long way');
+  await eventually('everyone reads it', () => Promise.all(people.map((person) => person.state())), (all) => all.every(({ chat }) => chat.length === 1));
 });
 
 test('two changes at once end with everyone in one place', async () => {

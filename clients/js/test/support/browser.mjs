@@ -41,11 +41,12 @@ export class Person {
   /**
    * @param {import('playwright-core').Browser} browser
    * @param {string} name
-   * @param {{url: string, roomId: string, token?: string, linkToken?: string, displayName?: string, frequency?: number, size?: object}} options
+   * @param {{url: string, roomId: string, token?: string, linkToken?: string, displayName?: string, frequency?: number, size?: object, withoutWebSockets?: boolean}} options
    */
-  static async join(browser, name, { url, ...options }) {
+  static async join(browser, name, { url, withoutWebSockets = false, ...options }) {
     const context = await browser.newContext({ viewport: { width: 1000, height: 640 }, permissions: ['camera', 'microphone'] });
     const person = new Person(name, await context.newPage(), { frequency: 440, ...options });
+    if (withoutWebSockets) await context.addInitScript(() => Object.assign(window, { WebSocket: class { constructor() { throw new Error('blocked'); } } }));
     await person.page.goto(`${url}/assets/lab.html`);
     await person.enter();
     return person;
