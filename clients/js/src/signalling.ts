@@ -39,6 +39,7 @@ export class Signalling extends Emitter<SignallingEvents> {
   #resume: { session: string; seq: string } | undefined;
   #seen = new Set<string>();
   #joined = false;
+  #wasUp = false;
   #closed = false;
 
   constructor(options: SignallingOptions) {
@@ -54,7 +55,10 @@ export class Signalling extends Emitter<SignallingEvents> {
       timeout: 5000,
       autoConnect: false,
     });
-    this.#socket.on('connect', () => void this.#join());
+    this.#socket.on('connect', () => {
+      this.#wasUp = true;
+      void this.#join();
+    });
     this.#socket.on('disconnect', (reason) => {
       this.#joined = false;
       if (this.#closed) return;
@@ -62,7 +66,11 @@ export class Signalling extends Emitter<SignallingEvents> {
       // The server ended it (it stops, or does not know us any more): the library leaves the next step to us.
       if (reason === 'io server disconnect') this.#socket.connect();
     });
-    this.#socket.on('connect_error', (error) => this.emit('down', error.message));
+    this.#socket.on('connect_error', (error) => {
+      // There are proxies that let a WebSocket wait for ever.
+      if (!this.#wasUp) this.#socket.io.opts.transports = ['polling', 'websocket'];
+      this.emit('down', error.message);
+    });
     for (const name of [...CALL_EVENTS, ...MEDIA_EVENTS]) {
       this.#socket.on(name, (data: unknown) => this.#onEvent(name, data));
     }

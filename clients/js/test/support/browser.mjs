@@ -24,6 +24,21 @@ export async function webRoot(app) {
   return root;
 }
 
+/** As behind a proxy that knows no WebSockets: they fail. */
+function blockWebSockets() {
+  class Blocked {
+    /** @type {((event: Event) => void) | undefined} */
+    onerror;
+
+    constructor() {
+      setTimeout(() => this.onerror?.(new Event('error')), 50);
+    }
+
+    close() {}
+  }
+  Object.assign(window, { WebSocket: Blocked });
+}
+
 /** One participant. */
 export class Person {
   /** @type {string[]} what the page wrote to its console */
@@ -46,7 +61,7 @@ export class Person {
   static async join(browser, name, { url, withoutWebSockets = false, ...options }) {
     const context = await browser.newContext({ viewport: { width: 1000, height: 640 }, permissions: ['camera', 'microphone'] });
     const person = new Person(name, await context.newPage(), { frequency: 440, ...options });
-    if (withoutWebSockets) await context.addInitScript(() => Object.assign(window, { WebSocket: class { constructor() { throw new Error('blocked'); } } }));
+    if (withoutWebSockets) await context.addInitScript(blockWebSockets);
     await person.page.goto(`${url}/assets/lab.html`);
     await person.enter();
     return person;
