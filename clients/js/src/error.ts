@@ -5,7 +5,7 @@ import type { Problem } from './wire.ts';
 /** Nothing changes by trying again. */
 const FINAL = new Set([
   'wrong-room', 'role-not-allowed', 'room-locked', 'link-revoked', 'room-not-found', 'room-ended', 'not-permitted', 'removed',
-  'room-full', 'invalid', 'credentials-invalid', 'credentials-expired', 'consent-required', 'password-required', 'password-wrong', 'room-replaced',
+  'room-full', 'invalid', 'credentials-invalid', 'credentials-expired', 'consent-required', 'password-required', 'wrong-password', 'room-replaced',
 ]);
 
 /** A request that was refused, or got no answer (`timeout`, `unreachable`, `disconnected`). */

@@ -68,7 +68,7 @@ export async function preview(join: (choice: Choice) => Promise<void>): Promise<
       const password = at<HTMLInputElement>('#password-field').value || undefined;
       join({ media, name: name.value.trim(), password }).then(() => resolve(), (error: Error) => {
         problem.textContent = sentence(error);
-        if (error instanceof CallError && error.code.startsWith('password')) {
+        if (error instanceof CallError && error.code.includes('password')) {
           at('#password-row').hidden = false;
           at('#password-field').focus();
         }
@@ -91,6 +91,8 @@ const SENTENCES: Record<string, string> = {
   'room-ended': 'This call has ended.',
   'room-not-found': 'There is no such call.',
   'room-full': 'The call is full.',
+  'password-required': 'This call has a password.',
+  'wrong-password': 'That is not the password of this call.',
   'rate-limited': 'Too many attempts. Wait a moment, then try again.',
   unreachable: 'The server cannot be reached. Is there a connection?',
   timeout: 'The server does not answer. Try again.',
