@@ -117,6 +117,23 @@ test('a link that is no good says so', async () => {
   await page.context().close();
 });
 
+test('a call with a password asks for it', async () => {
+  const { roomId } = await lab.rest('POST', '/v1/rooms', { hostId: 'ann', settings: { maxParticipants: 4, password: 'tea at five' } });
+  const { linkToken } = await lab.rest('POST', `/v1/rooms/${roomId}/links`, { role: 'guest' });
+  const page = await open(`${lab.url}/join/${roomId}#${linkToken}`, { width: 390, height: 844 }, 'dark');
+  await page.getByLabel('Your name').fill('Gus');
+  await page.getByRole('button', { name: 'Join' }).click();
+  await page.getByText('This call has a password.').waitFor();
+  await page.keyboard.type('tea at six');
+  await page.keyboard.press('Enter');
+  await page.getByText('That is not the password of this call.').waitFor();
+  await picture(page, 'password-phone');
+  await page.getByLabel('Password of the call').fill('tea at five');
+  await page.keyboard.press('Enter');
+  await page.getByText('Nobody else is here yet.').waitFor();
+  await page.context().close();
+});
+
 test('everything on the page has a name, and is reached by the keyboard', async () => {
   const page = await open(`${lab.url}/join/default.x#y`, { width: 1280, height: 800 }, 'dark');
   await page.getByLabel('Your name').waitFor();
