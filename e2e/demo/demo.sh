@@ -17,9 +17,10 @@ image=() # What install.sh is told: registry and tag.
 export PATH=$BIN:$PATH
 cd "$REPO_DIR"
 
-# What outlives this script: the server of the page, and the screenshots.
+# What outlives this script: the servers of the pages, the API key, and the screenshots.
 DEMO=$CACHE/demo
 PAGE_PORT=8090
+GATEWAY_PORT=8080
 
 need() {
   local program
@@ -83,29 +84,62 @@ cluster_current() {
   fi
 }
 
-# Serves the call page to this machine until `down`, and sets `page_url`. Only what runs since the time on record is ours.
-page_up() {
-  page_down
-  mkdir -p "$DEMO"
-  setsid node e2e/browser/server.mjs --port "$PAGE_PORT" >"$DEMO/page.log" 2>&1 </dev/null 9>&- &
-  echo "$! $(process_start $!)" >"$DEMO/page.pid"
-  page_url=
-  while [[ -z $page_url ]]; do
-    kill -0 $! 2>/dev/null || die "the page cannot be served: $(tail --lines=1 "$DEMO/page.log")"
+# keep NAME COMMAND...: runs a server until `down`. Only what runs since the time on record is ours.
+keep() {
+  local name=$1
+  shift
+  end "$name"
+  setsid "$@" >"$DEMO/$name.log" 2>&1 </dev/null 9>&- &
+  echo "$! $(process_start $!)" >"$DEMO/$name.pid"
+}
+
+end() {
+  local pid start file=$DEMO/$1.pid
+  [[ -s $file ]] || return 0
+  read -r pid start <"$file"
+  if [[ $(process_start "$pid") == "$start" ]]; then kill -- "-$pid" 2>/dev/null || kill "$pid"; fi
+  rm "$file"
+}
+
+# said NAME PATTERN: waits until a server has said so, and prints that.
+said() {
+  local pid
+  read -r pid _ <"$DEMO/$1.pid"
+  until grep --only-matching "$2" "$DEMO/$1.log"; do
+    kill -0 "$pid" 2>/dev/null || die "$1 ended: $(tail --lines=1 "$DEMO/$1.log")"
     sleep 0.2
-    page_url=$(grep --only-matching '^http://.*' "$DEMO/page.log" || true)
   done
 }
 
-page_down() {
-  local pid start
-  [[ -s $DEMO/page.pid ]] || return 0
-  read -r pid start <"$DEMO/page.pid"
-  if [[ $(process_start "$pid") == "$start" ]]; then kill "$pid"; fi
-  rm "$DEMO/page.pid"
+# A backend's API key. It is there before the gateway is, which then need not look for it.
+api_key() {
+  mkdir -p "$DEMO"
+  [[ -s $DEMO/api-key ]] || (umask 077 && head -c 32 /dev/urandom | base64 | tr -d '\n' >"$DEMO/api-key")
+  kubectl create namespace "$NAMESPACE" --dry-run=client --output yaml | kubectl apply --filename - >/dev/null 2>&1
+  kubectl create secret generic callplane-api-keys --namespace "$NAMESPACE" --dry-run=client --output yaml \
+    --from-literal="demo=$(sha256sum <"$DEMO/api-key" | cut -c1-64)" | kubectl apply --filename - >/dev/null
+}
+
+# rest METHOD PATH BODY: asks the gateway as the backend; tried again while it does not know the key yet.
+rest() {
+  curl --silent --show-error --fail --retry 45 --retry-delay 2 --retry-all-errors --max-time 30 --request "$1" \
+    --header "authorization: Bearer $(cat "$DEMO/api-key")" --header 'content-type: application/json' --data "$3" \
+    "http://127.0.0.1:$GATEWAY_PORT$2" 2>"$DEMO/rest.log" || die "$1 $2: $(tail --lines=1 "$DEMO/rest.log")"
+}
+
+# A room made by REST, and the link to it.
+talk_up() {
+  local room=default.talk
+  keep gateway kubectl --namespace "$NAMESPACE" port-forward service/callplane-gateway "$GATEWAY_PORT:80"
+  said gateway '^Forwarding from 127.*' >/dev/null
+  kubectl get callroom talk --namespace default >/dev/null 2>&1 ||
+    rest POST /v1/rooms '{"hostId": "demo", "name": "talk", "settings": {"topology": {"stabilizationSeconds": 10}}}' >/dev/null
+  talk_url=http://localhost:$GATEWAY_PORT/join/$room#$(rest POST "/v1/rooms/$room/links" '{"role": "participant"}' |
+    node --print 'JSON.parse(require("fs").readFileSync(0, "utf8")).linkToken')
 }
 
 up() {
+  api_key
   "$CLUSTER_DIR/install.sh" "${image[@]}"
   say "applying manifests/samples: a CallRoom, that is, a call"
   kubectl apply --filename manifests/samples/
@@ -115,12 +149,19 @@ up() {
   say "joining the call from browsers"
   make --no-print-directory --silent e2e/browser/node_modules/.package-lock.json >/dev/null
   node e2e/browser/demo.mjs --out "$DEMO/screenshots"
-  page_up
+  keep page node e2e/browser/server.mjs --port "$PAGE_PORT"
+  page_url=$(said page '^http://.*')
+
+  say "making a room by REST: a call that begins peer to peer"
+  talk_up
+  node e2e/browser/talk.mjs "$talk_url" "$DEMO/screenshots"
 
   say "done. Next:"
   cat <<END
 
-  $page_url   # join the same call by hand
+  $page_url   # the first call, with plain mediasoup-client
+  $talk_url
+                                # the second one: open it in two tabs, then in a third
   export KUBECONFIG=${KUBECONFIG:-$HOME/.kube/config} PATH=$BIN:\$PATH
   kubectl get callrooms,medianodes,mediapools -A     # what there is
   kubectl describe callroom demo                     # what happened to the call
@@ -130,7 +171,8 @@ END
 }
 
 down() {
-  page_down
+  end page
+  end gateway
   case $CLUSTER in
     local) "$CLUSTER_DIR/down.sh" ;;
     kind)
@@ -140,6 +182,7 @@ down() {
     current)
       need helm kubectl
       kubectl delete --filename manifests/samples/ --ignore-not-found
+      kubectl delete callroom talk --namespace default --ignore-not-found
       helm uninstall callplane --namespace "$NAMESPACE" --ignore-not-found --wait
       ;;
   esac
