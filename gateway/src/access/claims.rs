@@ -22,6 +22,15 @@ pub enum Role {
 }
 
 impl Role {
+    /// As a join token says it: an `admin` may all that a host may.
+    pub fn of_claim(role: &str) -> Self {
+        match role {
+            "host" | "admin" => Self::Host,
+            "guest" => Self::Guest,
+            _ => Self::Participant,
+        }
+    }
+
     /// As it stands in tokens.
     pub const fn as_str(self) -> &'static str {
         match self {

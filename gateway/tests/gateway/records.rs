@@ -4,7 +4,7 @@ use callplane_gateway::records::Source;
 use serde_json::{Value, json};
 use sqlx::AnyPool;
 
-use crate::{postgres::Postgres, world::World};
+use crate::{kubernetes::p2p, peer::Peer, postgres::Postgres, world::World};
 
 async fn rows(pool: &AnyPool, sql: &'static str) -> Vec<(String, String)> {
     sqlx::query_as(sql).fetch_all(pool).await.unwrap()
@@ -87,6 +87,49 @@ async fn a_call_is_written_down_from_its_beginning_to_its_end() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
         assert!(!bytes.windows(6).any(|window| window == b"secret"), "no password gets into the records");
     }
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[tokio::test]
+async fn who_was_connected_and_what_hosts_did_there_is_written_down() {
+    let directory = std::env::temp_dir().join(format!("callplane-records-signal-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("records.db");
+    let world = World::with_records(Source::Sqlite(file.clone())).await;
+    world.kubernetes.room("team", "standup");
+    world.kubernetes.route("team", "standup", p2p(1, "Scheduled"), None);
+    world.knows("team", "standup").await;
+    let mut peers = vec![];
+    for (user, role) in [("ann", "host"), ("bob", "participant"), ("carl", "participant")] {
+        let token = world.token("team.standup", user, role).await;
+        peers.push(Peer::joined(world.address, "team.standup", &token).await.0);
+    }
+    let [ann, bob, carl] = peers.as_mut_slice() else { unreachable!("three were let in") };
+    assert_eq!(bob.ask("host:end", json!({})).await["error"]["code"], "not-permitted");
+    assert_eq!(ann.ask("host:lock", json!({"locked": true})).await, json!({}));
+    assert_eq!(ann.ask("host:remove", json!({"userId": "bob"})).await, json!({}));
+    assert_eq!(carl.ask("leave-room", json!({})).await, json!({}));
+    assert_eq!(ann.ask("host:end", json!({})).await, json!({}));
+    tokio::time::timeout(std::time::Duration::from_secs(10), world.gateway.records.close()).await.unwrap();
+
+    let pool = AnyPool::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+    let audit = "SELECT actor || ' ' || action || ' ' || COALESCE(target, '-'), outcome FROM callplane_audit \
+        WHERE action <> 'join' ORDER BY at_ms, id";
+    let expected = text(&[
+        ("user:ann enter ann", "ok"),
+        ("user:bob enter bob", "ok"),
+        ("user:carl enter carl", "ok"),
+        ("user:bob end -", "not-permitted"),
+        ("user:ann lock -", "ok"),
+        ("user:ann remove bob", "ok"),
+        ("user:carl leave carl", "ok"),
+        ("user:ann end -", "ok"),
+    ]);
+    assert_eq!(rows(&pool, audit).await, expected);
+    let stays = "SELECT user_id, reason FROM callplane_participants \
+        WHERE joined_ms IS NOT NULL AND left_ms IS NOT NULL ORDER BY user_id";
+    assert_eq!(rows(&pool, stays).await, text(&[("bob", "removed"), ("carl", "left")]));
+    pool.close().await;
     std::fs::remove_dir_all(&directory).unwrap();
 }
 

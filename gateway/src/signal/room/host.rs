@@ -24,9 +24,11 @@ impl Room {
     pub(super) async fn host(&mut self, user: &str, message: Message, reply: oneshot::Sender<Answer>) {
         let is_moderator = self.clients.get(user).is_some_and(|client| client.member.participant.is_moderator());
         if !is_moderator {
+            self.note_refusal(user, &message);
             let _ = reply.send(Err(Problem::new(Code::NotPermitted, "this is for hosts").into()));
             return;
         }
+        let noted = self.note_result(user, &message);
         match message {
             Message::Mute(target) => {
                 let answer = self.pass(&target, "call:muted", value(&By { by: user })).await;
@@ -39,11 +41,11 @@ impl Room {
                 let answer = self.remove(user, &target).await;
                 let _ = reply.send(answer);
             }
-            Message::End => self.patch(json!({"spec": {"ended": true}}), reply),
+            Message::End => self.patch(json!({"spec": {"ended": true}}), reply, noted),
             Message::Lock(locked) => {
                 let annotation = if locked { Value::from("true") } else { Value::Null };
                 let annotations = json!({annotations::LOCKED: annotation, annotations::LOCKED_BY: user});
-                self.patch(json!({"metadata": {"annotations": annotations}}), reply);
+                self.patch(json!({"metadata": {"annotations": annotations}}), reply, noted);
             }
             _ => {}
         }
@@ -76,17 +78,23 @@ impl Room {
     }
 
     /// Changes the CallRoom while the room goes on. Everybody is told of it when the room is seen to be so.
-    fn patch(&self, mut patch: Value, reply: oneshot::Sender<Answer>) {
+    fn patch(
+        &self,
+        mut patch: Value,
+        reply: oneshot::Sender<Answer>,
+        noted: impl FnOnce(Option<&Problem>) + Send + 'static,
+    ) {
         // Not a later room of the same name.
         patch["metadata"]["uid"] = Value::from(self.uid.clone());
         let (gateway, id) = (self.gateway.clone(), self.id.clone());
         tokio::spawn(async move {
-            let answer = match gateway.kube.merge(&id, &patch).await {
-                Ok(Some(_)) => Ok(value(&Done {})),
-                Ok(None) => Err(Problem::new(Code::Conflict, "the room changed meanwhile").into()),
-                Err(problem) => Err(problem.into()),
+            let done = match gateway.kube.merge(&id, &patch).await {
+                Ok(Some(_)) => Ok(()),
+                Ok(None) => Err(Problem::new(Code::Conflict, "the room changed meanwhile")),
+                Err(problem) => Err(problem),
             };
-            let _ = reply.send(answer);
+            noted(done.as_ref().err());
+            let _ = reply.send(done.map(|()| value(&Done {})).map_err(Into::into));
         });
     }
 

@@ -185,6 +185,9 @@ impl Room {
             outlet,
             address,
         };
+        if !is_resumed {
+            self.note_entrance(&user, &client.member.participant.role);
+        }
         self.clients.insert(user, client);
         self.gateway.metrics.joined();
     }

@@ -7,6 +7,7 @@
 mod host;
 mod join;
 mod media;
+mod records;
 mod requests;
 mod shared;
 mod switch;
@@ -256,6 +257,7 @@ impl Room {
     /// Puts a change in order; it is applied when it comes back, or at once where this replica's order counts.
     async fn commit(&mut self, change: Change) -> Result<(), Problem> {
         let max = usize::try_from(self.room.spec.max_participants).unwrap_or(0);
+        self.note_parting(&change);
         match self.store.commit(&self.id, &change, max).await {
             Committed::Ordered => Ok(()),
             Committed::Full => Err(full(max)),
