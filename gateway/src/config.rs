@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
+use callplane_operator::turn::is_turn_url;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
@@ -68,6 +69,13 @@ pub struct Serve {
     /// File with certificates in PEM of authorities that vouch for the issuer, besides the system's.
     #[arg(long, env = "CALLPLANE_OIDC_CA", value_name = "PATH", requires = "oidc_issuer")]
     pub oidc_ca: Option<PathBuf>,
+    /// Directory with `secret`, the shared secret of TURN servers, and `urls`, one server's a line. Re-read every 5 s.
+    /// Without it nobody is told of TURN servers.
+    #[arg(long, env = "CALLPLANE_TURN_SECRET", value_name = "PATH", default_value = "/etc/callplane/turn")]
+    pub turn_secret: PathBuf,
+    /// URLs of TURN servers, such as turn:turn.example.org:3478?transport=udp, instead of those in `urls`.
+    #[arg(long, env = "CALLPLANE_TURN_URL", value_name = "URL", value_delimiter = ',', value_parser = turn_url)]
+    pub turn_url: Vec<String>,
     /// Life of join tokens, 1m to 10m.
     #[arg(long, env = "CALLPLANE_TOKEN_TTL", default_value = "10m", value_parser = token_ttl)]
     pub token_ttl: Duration,
@@ -152,6 +160,13 @@ fn rate(text: &str) -> Result<Rate, String> {
     Ok(Rate { per_second: number(per_second)?, burst: number(burst)? })
 }
 
+fn turn_url(text: &str) -> Result<String, String> {
+    match is_turn_url(text) && !text.contains('*') {
+        true => Ok(text.to_owned()),
+        false => Err("is no turn: or turns: URL, such as turn:turn.example.org:3478?transport=udp".to_owned()),
+    }
+}
+
 fn public_url(text: &str) -> Result<String, String> {
     let has_scheme = text.starts_with("https://") || text.starts_with("http://");
     match text.is_empty() || has_scheme && text.parse::<axum::http::Uri>().is_ok() {
@@ -182,6 +197,8 @@ mod tests {
             ["--trusted-proxy", "10.0.0.0/64"],
             ["--public-url", "calls.example.org"],
             ["--log", "x=loud"],
+            ["--turn-url", "stun:turn.example.org"],
+            ["--turn-url", "turn:*:3478"],
         ] {
             assert!(Config::try_parse_from([&["x"], &wrong[..]].concat()).is_err(), "{wrong:?}");
         }

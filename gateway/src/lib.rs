@@ -42,6 +42,8 @@ pub struct Parts {
     pub kube: cluster::Kube,
     /// The key of join tokens and share links.
     pub signer: access::Signer,
+    /// TURN servers and what their credentials are minted with.
+    pub turn: ice::TurnServers,
     /// Backend callers.
     pub api_keys: access::ApiKeys,
     /// Who vouches for backends besides their API keys.

@@ -20,6 +20,7 @@ use crate::{
     cluster::{self, Kube, Secrets},
     config::{Command, Config, Serve},
     http,
+    ice::TurnServers,
     limits::Limits,
     metrics::Metrics,
     openapi,
@@ -61,8 +62,10 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let signer = Signer::new(config.join_keys, clock.now());
     let api_keys = ApiKeys::new(config.api_keys).context("cannot read the API keys")?;
     let passwords = Passwords::new(Secrets::new(client.clone(), &config.namespace));
+    let turn = TurnServers::new(config.turn_secret, config.turn_url);
 
     let mut tasks = JoinSet::new();
+    tasks.spawn(turn.clone().keep_reading());
     tasks.spawn(signer.clone().keep_reading(clock));
     tasks.spawn(api_keys.clone().keep_reading());
     tasks.spawn(passwords.clone().keep_ready());
@@ -79,6 +82,7 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         cache: cluster::start(&watches, &config.namespace, only.as_deref(), &metrics, &mut tasks),
         kube: Kube::new(client, config.rooms_namespace, only),
         signer,
+        turn,
         api_keys,
         oidc,
         passwords,

@@ -125,7 +125,8 @@ fn the_gateway_makes_rooms_and_lets_people_in_also_while_the_api_server_is_away(
 }
 
 async fn play(scene: &Scene, pool: &str, one: &Replica, two: &Replica) -> Result<()> {
-    let body = || json!({"hostId": "ann", "settings": {"maxParticipants": 4, "pool": pool, "topology": {"mode": "SFU"}}});
+    let body =
+        || json!({"hostId": "ann", "settings": {"maxParticipants": 4, "pool": pool, "topology": {"mode": "SFU"}}});
     let began = clock::now();
     let created = one.expect(201, "POST", "/v1/rooms", API_KEY, body()).await?;
     println!("  a room by REST could be joined after {:?}", began.elapsed());

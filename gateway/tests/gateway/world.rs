@@ -16,6 +16,7 @@ use callplane_gateway::{
     access::{ApiKeys, Issuer, Oidc, Passwords, Signer},
     cluster::{self, Kube, Secrets},
     http,
+    ice::TurnServers,
     limits::{Limits, Rate},
     metrics::Metrics,
     proxy::Forwarder,
@@ -131,6 +132,9 @@ impl World {
         aws_lc_rs::rand::fill(&mut name).unwrap();
         let directory = std::env::temp_dir().join(format!("callplane-gateway-{:016x}", u64::from_be_bytes(name)));
         fs::create_dir_all(directory.join("keys")).unwrap();
+        fs::create_dir_all(directory.join("turn")).unwrap();
+        fs::write(directory.join("turn/secret"), "0123456789abcdef0123456789abcdef").unwrap();
+        fs::write(directory.join("turn/urls"), "turn:turn.example:3478?transport=udp\n").unwrap();
         fs::write(directory.join(PRIVATE), join_key).unwrap();
         let hash: String = digest(&SHA256, API_KEY.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect();
         fs::write(directory.join("keys/shop"), hash).unwrap();
@@ -144,6 +148,7 @@ impl World {
             cache: cluster::start(&watches, "callplane-system", None, &metrics, &mut tasks),
             kube: Kube::new(client, "team".into(), None),
             signer: Signer::new(directory.clone(), clock.now()),
+            turn: TurnServers::new(directory.join("turn"), vec![]),
             api_keys: ApiKeys::new(directory.join("keys")).unwrap(),
             oidc: setup.issuer.map(|issuer| Oidc::new(issuer).unwrap()),
             passwords: Passwords::new(Secrets::new(secrets, "callplane-system")),
