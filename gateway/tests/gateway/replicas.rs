@@ -139,6 +139,7 @@ async fn people_at_two_replicas_are_in_one_call() {
     let (mut again, _) = join(&one, "bob", "participant").await;
     assert_eq!(bob.until_over().await.last().unwrap().0, "call:replaced");
     let (mut eve, _) = join(&two, "eve", "guest").await;
+    while ann.expect("call:participant-joined").await["userId"] != "eve" {}
     assert_eq!(ann.ask("host:remove", json!({"userId": "eve"})).await, json!({}));
     assert_eq!(eve.until_over().await.last().unwrap(), &("call:removed".to_owned(), json!({"by": "ann"})));
     again.expect("call:participant-left").await;
