@@ -145,8 +145,16 @@ async fn a_node_stays_for_its_call_when_it_is_told_to_stop() {
     let (status, transport) = node.post("ann", "participant", "/transports", json!({"direction": "send"})).await;
     assert_eq!(status, StatusCode::CREATED, "{transport}");
     assert!(check(&transport), "the media worker answers connectivity checks");
-    let (_, text) = node.admin("/metrics").await;
+    // The worker answers first, and publishes what it counted after that.
+    let mut text = String::new();
     for line in ["callplane_media_rooms 1", "callplane_media_participants 1", "callplane_media_ice_checks_total 1"] {
+        for _ in 0..100 {
+            text = node.admin("/metrics").await.1;
+            if text.contains(line) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
 
