@@ -150,7 +150,8 @@ test('two changes at once end with everyone in one place', async () => {
   const cid = await joins(roomId, 'cid');
   people.pop();
   await leaves(cid);
-  await together(people, 'P2P');
+  // Who left on the way in is in the media node's count until its transports are given up, and nobody is left behind there.
+  await together(people, 'P2P', 150_000);
   await eventually('one route is left', () => lab.status(name), (status) => status.previousRoute === undefined && status.route.mode === 'P2P');
 });
 

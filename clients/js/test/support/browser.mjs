@@ -118,12 +118,12 @@ export async function eventually(what, ask, isGood, withinMs = LATE_MS) {
 }
 
 /** Everybody sees everybody, in this mode. @param {Person[]} people @param {'P2P' | 'SFU'} mode */
-export function together(people, mode) {
+export function together(people, mode, withinMs = LATE_MS) {
   return eventually(`${people.map(({ name }) => name)} together by ${mode}`, async () => {
     const states = await Promise.all(people.map((person) => person.state()));
     const seen = await Promise.all(people.map((person) => person.page.evaluate(() => [.../** @type {any} */ (document).querySelectorAll('#grid video')].filter((video) => video.readyState >= 2).length)));
     return people.map(({ said }, at) => ({ ...states[at], seen: seen[at], said: said.slice(-8) }));
-  }, (all) => all.every(({ mode: is, isSwitching, participants, seen }) => is === mode && !isSwitching && participants.length === people.length - 1 && seen >= people.length - 1));
+  }, (all) => all.every(({ mode: is, isSwitching, participants, seen }) => is === mode && !isSwitching && participants.length === people.length - 1 && seen >= people.length - 1), withinMs);
 }
 
 /** The worst that anybody saw and heard of anybody. @param {Record<string, {videoMs: number, silenceMs: number, blank: number}>[]} takes */
