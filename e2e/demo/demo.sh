@@ -11,7 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
 
 CLUSTER=${CLUSTER:-local}
 NAMESPACE=callplane-system
-IMAGES=(operator media-node gateway)
+IMAGES=(operator media-node gateway redis coturn)
 repository=localhost/callplane
 image=() # What install.sh is told: registry and tag.
 export PATH=$BIN:$PATH
@@ -40,7 +40,8 @@ docker_build() {
 # A tag that changes with what the images hold, so that an upgrade is an upgrade.
 tag_by_content() {
   local name tag
-  tag=dev-$(docker image inspect --format '{{.Id}}' "$repository/operator:dev" "$repository/media-node:dev" "$repository/gateway:dev" | sha256sum | cut -c1-8)
+  local built=("${IMAGES[@]/#/$repository/}")
+  tag=dev-$(docker image inspect --format '{{.Id}}' "${built[@]/%/:dev}" | sha256sum | cut -c1-8)
   for name in "${IMAGES[@]}"; do docker tag "$repository/$name:dev" "$repository/$name:$tag"; done
   image=("$repository" "$tag")
 }
@@ -65,7 +66,8 @@ cluster_kind() {
   fi
   docker_build
   tag_by_content
-  kind load docker-image --name callplane "$repository/operator:${image[1]}" "$repository/media-node:${image[1]}" "$repository/gateway:${image[1]}"
+  local built=("${IMAGES[@]/#/$repository/}")
+  kind load docker-image --name callplane "${built[@]/%/:${image[1]}}"
 }
 
 cluster_current() {
