@@ -6,10 +6,14 @@
 //! from there. Here such chunks are taken out first, and what is left is exactly as long as it says.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
+use bytes::Bytes;
+
+use super::requests::Requests;
 use crate::core::stats::Drop;
 
-const COMMON_HEADER: usize = 12;
+pub(super) const COMMON_HEADER: usize = 12;
 const CHUNK_HEADER: usize = 4;
 
 const DATA: u8 = 0;
@@ -60,8 +64,8 @@ pub(super) struct Guard {
     next_reset: u32,
     /// Last sequence numbers before resets that wait for them.
     resets: Vec<u32>,
-    /// Numbers of our own requests that were not answered.
-    requests: BTreeSet<u32>,
+    /// Our own.
+    pub requests: Requests,
     strangers: BTreeSet<u16>,
     max_streams: u16,
 }
@@ -123,20 +127,18 @@ impl Guard {
             acknowledged: initial_tsn.wrapping_sub(1),
             next_reset: initial_tsn,
             resets: Vec::new(),
-            requests: BTreeSet::new(),
+            requests: Requests::default(),
             strangers: BTreeSet::new(),
             max_streams,
         }
     }
 
-    /// Looks at a packet of ours for what it acknowledges or requests. Both come alone.
-    pub fn sent(&mut self, packet: &[u8]) {
-        let Some(body) = packet.get(COMMON_HEADER + CHUNK_HEADER..) else { return };
-        match packet[COMMON_HEADER] {
-            SACK => self.acknowledged = u32_at(body, 0).unwrap_or(self.acknowledged),
-            RECONFIG if u16_at(body, 0) == Some(OUTGOING_RESET) => self.requests.extend(u32_at(body, 4)),
-            _ => {}
+    /// Looks at a packet of ours for what it acknowledges, which comes alone. Whether it is to be sent as it is.
+    pub fn sent(&mut self, packet: &Bytes) -> bool {
+        if let Some(&[SACK, ..]) = packet.get(COMMON_HEADER..) {
+            self.acknowledged = u32_at(packet, COMMON_HEADER + CHUNK_HEADER).unwrap_or(self.acknowledged);
         }
+        !self.requests.take(packet)
     }
 
     /// Whether the peer has left more unanswered than any does.
@@ -149,7 +151,7 @@ impl Guard {
     /// # Errors
     ///
     /// Why nothing of it may be looked at.
-    pub fn judge(&mut self, packet: &[u8], is_known: impl Fn(u16) -> bool) -> Result<Verdict, Drop> {
+    pub fn judge(&mut self, packet: &[u8], is_known: impl Fn(u16) -> bool, now: Instant) -> Result<Verdict, Drop> {
         let mut kept = packet.get(..COMMON_HEADER).ok_or(Drop::MalformedSctp)?.to_vec();
         let mut rest = &packet[COMMON_HEADER..];
         let mut data = 0;
@@ -161,13 +163,17 @@ impl Guard {
             }
             let padded = rest.get(..length.next_multiple_of(4)).ok_or(Drop::MalformedSctp)?;
             let (kind, body) = (padded[0], &padded[CHUNK_HEADER..length]);
+            let mut reconfig = None;
             let keeps = match kind {
                 DATA => self.keeps_data(body, &is_known),
                 // Of these nobody sends two in a packet, and each costs a walk through what is there.
                 _ if !seen.insert(kind) => false,
                 SACK => is_sound_sack(body),
                 FORWARD_TSN => body.len() % 4 == 0 && u32_at(body, 0).is_some_and(|tsn| self.is_near(tsn)),
-                RECONFIG => self.keeps_reconfig(body),
+                RECONFIG => {
+                    reconfig = self.reconfig(body, now);
+                    reconfig.is_some()
+                }
                 HEARTBEAT => u16_at(body, 0) == Some(HEARTBEAT_INFO) && length_at(body, 2) == Some(body.len()),
                 SHUTDOWN => body.len() == 4,
                 SHUTDOWN_ACK | SHUTDOWN_COMPLETE => body.is_empty(),
@@ -181,7 +187,7 @@ impl Guard {
                 ABORT => kept.extend_from_slice(&[ABORT, 0, 0, CHUNK_HEADER as u8]),
                 _ => {
                     data += usize::from(kind == DATA);
-                    kept.extend_from_slice(padded);
+                    kept.extend_from_slice(reconfig.as_deref().unwrap_or(padded));
                 }
             }
             rest = &rest[padded.len()..];
@@ -212,10 +218,10 @@ impl Guard {
         self.strangers.len() < MAX_STRANGERS && self.strangers.insert(stream)
     }
 
-    fn keeps_reconfig(&mut self, body: &[u8]) -> bool {
-        let Some(first) = length_at(body, 2) else { return false };
+    /// The chunk as the association may see it, if anything of it.
+    fn reconfig(&mut self, body: &[u8], now: Instant) -> Option<Vec<u8>> {
+        let first = length_at(body, 2)?;
         let second = body.get(first.next_multiple_of(4)..).filter(|second| !second.is_empty());
-        let parameters = [body.get(..first), second];
         let is_sound = match second {
             None => first <= body.len(),
             // Two make sense together only where the first is a response.
@@ -225,22 +231,32 @@ impl Guard {
                     && (length..=length.next_multiple_of(4)).contains(&second.len())
             }
         };
-        is_sound && parameters.into_iter().flatten().all(|parameter| self.keeps_parameter(parameter))
+        let mut chunk = vec![RECONFIG, 0, 0, 0];
+        for parameter in [body.get(..first), second].into_iter().flatten().filter(|_| is_sound) {
+            if let Some(parameter) = self.parameter(parameter, now) {
+                chunk.resize(chunk.len().next_multiple_of(4), 0);
+                chunk.extend_from_slice(&parameter);
+            }
+        }
+        let length = u16::try_from(chunk.len()).ok().filter(|_| chunk.len() > CHUNK_HEADER)?;
+        chunk[2..CHUNK_HEADER].copy_from_slice(&length.to_be_bytes());
+        chunk.resize(chunk.len().next_multiple_of(4), 0);
+        Some(chunk)
     }
 
-    fn keeps_parameter(&mut self, parameter: &[u8]) -> bool {
-        match u16_at(parameter, 0) {
-            Some(RECONFIG_RESPONSE) if length_at(parameter, 2) == Some(12) => {
-                let number = u32_at(parameter, 4);
-                if let Some(number) = number {
-                    self.requests.remove(&number);
-                }
-                number.is_some()
+    fn parameter(&mut self, parameter: &[u8], now: Instant) -> Option<Vec<u8>> {
+        match u16_at(parameter, 0)? {
+            RECONFIG_RESPONSE if length_at(parameter, 2) == Some(12) => {
+                let (number, result) = (u32_at(parameter, 4)?, u32_at(parameter, 8)?);
+                let number = self.requests.answered(number, result, now)?;
+                let mut parameter = parameter.to_vec();
+                parameter[4..8].copy_from_slice(&number.to_be_bytes());
+                Some(parameter)
             }
-            Some(OUTGOING_RESET) if length_at(parameter, 2).is_some_and(|length| length >= 16 && length % 2 == 0) => {
-                self.keeps_reset(parameter)
+            OUTGOING_RESET if length_at(parameter, 2).is_some_and(|length| length >= 16 && length % 2 == 0) => {
+                self.keeps_reset(parameter).then(|| parameter.to_vec())
             }
-            _ => false,
+            _ => None,
         }
     }
 
@@ -280,7 +296,7 @@ fn is_sound_sack(body: &[u8]) -> bool {
 }
 
 /// Writes the checksum of a packet.
-fn seal(packet: &mut [u8]) {
+pub(super) fn seal(packet: &mut [u8]) {
     packet[8..COMMON_HEADER].fill(0);
     let checksum = crc32c::crc32c(packet);
     packet[8..COMMON_HEADER].copy_from_slice(&checksum.to_le_bytes());
@@ -290,10 +306,10 @@ fn length_at(bytes: &[u8], at: usize) -> Option<usize> {
     u16_at(bytes, at).map(usize::from)
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }

@@ -4,12 +4,14 @@
 //!
 //! - It answers a repeated INIT as it did the first, and has one association, never a second.
 //! - It takes out of packets what would make the association walk, remember or close for nothing ([`guard`]).
+//! - It sends requests to reset streams one by one, and until the peer is done ([`requests`]).
 //! - It counts the memory behind both queues, and ends an association whose peer makes it grow ([`ledger`]).
 //! - It answers channels that are opened in band ([`dcep`]), and reads every message as soon as it is whole.
 
 mod dcep;
 mod guard;
 mod ledger;
+mod requests;
 #[cfg(test)]
 mod tests;
 
@@ -170,7 +172,7 @@ impl Sctp {
             return self.on_init(Init::parse(&packet).ok_or(Drop::MalformedSctp)?, now);
         }
         let peer = self.peer.as_mut().ok_or(Drop::SctpUnexpected)?;
-        let verdict = peer.guard.judge(&packet, |stream| self.bound.contains_key(&stream))?;
+        let verdict = peer.guard.judge(&packet, |stream| self.bound.contains_key(&stream), now)?;
         let bytes: Vec<u8> = verdict.rewritten.unwrap_or_else(|| packet.to_vec());
         let cost = bytes.len() + verdict.data * CHUNK_COST;
         if verdict.data > 0 && peer.inbound.held() + cost > MAX_INBOUND {
@@ -315,12 +317,14 @@ impl Sctp {
     }
 
     pub fn timeout(&self) -> Option<Instant> {
-        self.peer.as_ref()?.association.poll_timeout()
+        let peer = self.peer.as_ref()?;
+        peer.association.poll_timeout().into_iter().chain(peer.guard.requests.timeout()).min()
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
-        let Some(peer) = &mut self.peer else { return };
-        if peer.association.poll_timeout().is_some_and(|at| at <= now) {
+        if self.timeout().is_some_and(|at| at <= now)
+            && let Some(peer) = &mut self.peer
+        {
             peer.association.handle_timeout(now);
             self.process(now);
         }
@@ -369,11 +373,11 @@ impl Sctp {
         while peer.association.accept_stream().is_some() {}
         while peer.association.poll_endpoint_event().is_some() {}
         for packet in transmits(&mut peer.association, now) {
-            peer.guard.sent(&packet);
-            if packet.len() <= MAX_PACKET {
+            if peer.guard.sent(&packet) && packet.len() <= MAX_PACKET {
                 self.outgoing.push_back(packet);
             }
         }
+        self.outgoing.extend(peer.guard.requests.poll(now));
         if is_over || peer.is_established && peer.association.is_closed() {
             self.was_lost |= peer.is_established;
             self.peer = None;

@@ -402,6 +402,71 @@ fn a_closed_channel_is_closed_on_both_sides_and_its_stream_can_be_used_again() {
 }
 
 #[test]
+fn a_reset_is_asked_for_until_the_peer_is_done_with_it_and_never_two_at_once() {
+    let mut pair = Pair::new();
+    for stream in [5, 7] {
+        pair.send(stream, Reliability::Reliable, 100).unwrap();
+    }
+    pair.run(Duration::from_millis(300));
+    let asked = |pair: &mut Pair| -> Vec<(u32, u16)> {
+        let packets = std::iter::from_fn(|| pair.server.poll_transmit());
+        let requests = packets.filter(|packet| packet[12] == 130 && packet[16..18] == [0, 13]);
+        let number = |packet: &Bytes| u32::from_be_bytes(*packet[20..].first_chunk().unwrap());
+        requests.map(|packet| (number(&packet), u16::from_be_bytes(*packet[32..].first_chunk().unwrap()))).collect()
+    };
+    let wait = |pair: &mut Pair, duration| {
+        pair.now += duration;
+        pair.server.handle_timeout(pair.now);
+    };
+    let answer = |number: u32, result: u32| {
+        let parameter = [&[0, 16, 0, 12][..], &number.to_be_bytes(), &result.to_be_bytes()].concat();
+        vec![chunk(130, 0, &parameter)]
+    };
+
+    for stream in [5, 7] {
+        let now = pair.now;
+        pair.server.close_stream(stream, now);
+    }
+    let &[(first, 5)] = &asked(&mut pair)[..] else { panic!("the first alone") };
+    // Lost: the same again, however often.
+    for _ in 0..5 {
+        wait(&mut pair, Duration::from_secs(1));
+        assert_eq!(asked(&mut pair), [(first, 5)]);
+    }
+    // Not yet: another number, or Chromium would say so for ever.
+    let _ = pair.forge(&answer(first, 6));
+    assert_eq!(asked(&mut pair), []);
+    wait(&mut pair, Duration::from_millis(200));
+    assert_eq!(asked(&mut pair), [(first + 1, 5)]);
+    assert_eq!(pair.forge(&answer(first + 7, 1)), Err(Drop::SctpRefused), "nobody asked");
+    pair.forge(&answer(first + 1, 1)).unwrap();
+    // Done: the second, and then nothing any more.
+    assert_eq!(asked(&mut pair), [(first + 2, 7)]);
+    pair.forge(&answer(first + 2, 1)).unwrap();
+    for _ in 0..10 {
+        wait(&mut pair, Duration::from_secs(1));
+        assert_eq!(asked(&mut pair), []);
+    }
+    assert_eq!(pair.server.peer.as_ref().unwrap().guard.requests.len(), 0);
+}
+
+#[test]
+fn a_channel_that_is_closed_behind_lost_messages_closes_when_they_have_come() {
+    let mut pair = Pair::new();
+    pair.send(5, Reliability::Reliable, 100).unwrap();
+    pair.run(Duration::from_millis(300));
+    pair.send(5, Reliability::Reliable, 3000).unwrap();
+    pair.server.flush(pair.now);
+    assert!(pair.server.poll_transmit().is_some(), "lost");
+    let now = pair.now;
+    pair.server.close_stream(5, now);
+    pair.run(Duration::from_secs(5));
+    assert_eq!(pair.received.iter().map(|(.., message)| message.len()).collect::<Vec<_>>(), [100, 3000]);
+    assert!(pair.client.stream(5).is_err());
+    assert_eq!(pair.server.peer.as_ref().unwrap().guard.requests.len(), 0);
+}
+
+#[test]
 fn a_channel_that_is_opened_in_band_is_answered() {
     let mut pair = Pair::new();
     let mut open = vec![3, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0];
