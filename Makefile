@@ -11,17 +11,25 @@ export PATH := $(CALLPLANE_CACHE)/bin:$(PATH)
 export CLUSTER ?= local
 export REGISTRY
 
+# Every debug build selects the same packages: cargo unites features over the selection, and another one
+# would compile half of the dependencies again.
+WORKSPACE = --workspace --exclude callplane-fuzz --locked
+PROGRAMS = $(CARGO_TARGET_DIR)/debug
+
 BROWSER = e2e/browser/node_modules/.package-lock.json
 CLIENT = clients/js/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-down test unit web interop client-browser fuzz charts-test e2e lint crds openapi manifests cluster-up cluster-down bench-placement bench-sfu bench-switch
+.PHONY: help build programs demo demo-down test unit web interop client-browser fuzz charts-test e2e lint crds openapi manifests cluster-up cluster-down bench-placement bench-sfu bench-switch
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build the operator, the media node and the gateway for release
 	cargo build --release --locked -p callplane-operator -p callplane-media-node -p callplane-gateway
+
+programs:
+	cargo build $(WORKSPACE) --bins --tests
 
 demo: ## A call in browsers on a Kubernetes cluster on this machine (CLUSTER=kind|current: on another)
 	@e2e/demo/demo.sh up
@@ -31,47 +39,45 @@ demo-down: ## Remove the demo, and the cluster that it started
 
 test: unit interop client-browser charts-test e2e ## Every test: units, real programs, chart, and the scenarios on a real cluster
 
-unit: $(BROWSER) $(CLIENT) ## Tests that need no cluster
+unit: $(BROWSER) $(CLIENT) programs ## Tests that need no cluster
 	@e2e/cluster/tools.sh unit
-	cargo test --workspace --exclude callplane-e2e --exclude callplane-fuzz --locked
+	cargo test $(WORKSPACE)
 	media-node/fuzz/run.sh 5
-	cd e2e/browser && CALLPLANE_MEDIA_NODE=$(CARGO_TARGET_DIR)/debug/callplane-media-node npm test
+	cd e2e/browser && CALLPLANE_MEDIA_NODE=$(PROGRAMS)/callplane-media-node npm test
 	cd clients/js && npm test
 
 web: $(CLIENT) ## Build the JavaScript client and the web app that the gateway serves
 	cd clients/js && npm run --silent build
 	node clients/web/build.mjs
 
-client-browser: $(BROWSER) web ## Calls of the JavaScript client in real browsers, against the programs without a cluster
+client-browser: $(BROWSER) web programs ## Calls of the JavaScript client in real browsers, against the programs without a cluster
 	@e2e/cluster/tools.sh
-	cargo build --locked -p callplane-operator -p callplane-media-node -p callplane-gateway
 	cd clients/js && npm run --silent test:browser
 
 fuzz: ## Feed the media node's parsers with arbitrary bytes (ARGS="seconds target...", default 600 each)
 	media-node/fuzz/run.sh $(or $(ARGS),600)
 
-interop: $(BROWSER) ## Real programs against a media node: FFmpeg, aiortc, browsers with and without mediasoup-client
-	cargo build --locked -p callplane-media-node
-	cd e2e/browser && MEDIA_NODE=$(CARGO_TARGET_DIR)/debug/callplane-media-node npm run interop
+interop: $(BROWSER) programs ## Real programs against a media node: FFmpeg, aiortc, browsers with and without mediasoup-client
+	cd e2e/browser && MEDIA_NODE=$(PROGRAMS)/callplane-media-node npm run interop
 
 charts-test: ## Golden tests of the chart
 	@e2e/cluster/tools.sh lint
 	charts/test.sh
 
-e2e: $(BROWSER) ## The scenarios on a real cluster (ARGS="name" runs those whose name contains it)
-	@e2e/cluster/with.sh cargo test --locked -p callplane-e2e -- --test-threads=1 --nocapture $(ARGS)
+e2e: $(BROWSER) programs ## The scenarios on a real cluster (ARGS="name" runs those whose name contains it)
+	@e2e/cluster/with.sh cargo test $(WORKSPACE) --test api_rules --test scenarios -- --test-threads=1 --nocapture $(ARGS)
 
 lint: ## Formatting, lints, licences, shell scripts, chart; generated files are up to date
 	@e2e/cluster/tools.sh lint
 	@$(MAKE) --no-print-directory $(BROWSER) $(CLIENT)
 	@e2e/cluster/lint.sh
 
-crds: ## Generate the CRDs from their Rust types
-	cargo run --quiet --locked -p callplane-crds --bin crdgen -- crds
+crds: programs ## Generate the CRDs from their Rust types
+	$(PROGRAMS)/crdgen crds
 	cp crds/*.yaml charts/callplane/crds/
 
-openapi: ## Generate the description of the gateway's API from its types
-	cargo run --quiet --locked -p callplane-gateway -- openapi > docs/openapi.json.new
+openapi: programs ## Generate the description of the gateway's API from its types
+	$(PROGRAMS)/callplane-gateway openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
 
 manifests: crds ## Generate the plain-YAML install and the table of values from the chart

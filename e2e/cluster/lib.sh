@@ -25,7 +25,6 @@ export KUBECONFIG_FILE=$STATE/kubeconfig
 KUBERNETES_VERSION=v1.35.4
 HELM_VERSION=v4.3.1
 CARGO_DENY_VERSION=0.20.2
-COREDNS_VERSION=v1.14.7
 GO_MINIMUM=1.26
 # Raise it when a change here makes a running cluster unfit for reuse.
 CLUSTER_REVISION=1

@@ -8,6 +8,8 @@ say "rustfmt"
 cargo fmt --all --check
 say "clippy"
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+# Tests that no `cargo test` runs by itself are no targets of the above.
+cargo clippy --workspace --test api_rules --test scenarios --locked --quiet -- -D warnings
 
 say "cargo deny"
 if timeout 60 cargo deny --log-level off fetch db >/dev/null 2>&1; then
@@ -22,7 +24,7 @@ mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
 shellcheck --external-sources "${scripts[@]}"
 
 say "go vet"
-(cd "$CLUSTER_DIR/kube" && go vet ./pause && test -z "$(gofmt -l .)")
+(cd "$CLUSTER_DIR/kube" && go vet ./pause && test -z "$(gofmt -l . ../coredns)")
 
 say "browser code"
 (cd e2e/browser && npm run --silent lint)

@@ -1,7 +1,7 @@
 //! What callplane promises, tried on a real cluster. One file each, named after what it proves.
 //!
 //! They share the cluster and break things in it, so they run one after another:
-//! `cargo test -p callplane-e2e --test scenarios -- --test-threads=1`.
+//! `make e2e` runs them one by one.
 
 mod a_burst_is_spread_without_overcommit;
 mod a_call_ends_as_it_was_told_to;
