@@ -13,7 +13,7 @@ export REGISTRY
 
 # Every debug build selects the same packages: cargo unites features over the selection, and another one
 # would compile half of the dependencies again.
-WORKSPACE = --workspace --exclude callplane-fuzz --locked
+export WORKSPACE = --workspace --exclude callplane-fuzz --locked
 PROGRAMS = $(CARGO_TARGET_DIR)/debug
 
 BROWSER = e2e/browser/node_modules/.package-lock.json
@@ -41,7 +41,7 @@ test: unit interop client-browser charts-test e2e ## Every test: units, real pro
 
 unit: $(BROWSER) $(CLIENT) programs ## Tests that need no cluster
 	@e2e/cluster/tools.sh unit
-	cargo test $(WORKSPACE)
+	cargo test $(WORKSPACE) --exclude callplane-e2e
 	media-node/fuzz/run.sh 5
 	cd e2e/browser && CALLPLANE_MEDIA_NODE=$(PROGRAMS)/callplane-media-node npm test
 	cd clients/js && npm test
@@ -65,7 +65,7 @@ charts-test: ## Golden tests of the chart
 	charts/test.sh
 
 e2e: $(BROWSER) programs ## The scenarios on a real cluster (ARGS="name" runs those whose name contains it)
-	@e2e/cluster/with.sh cargo test $(WORKSPACE) --test api_rules --test scenarios -- --test-threads=1 --nocapture $(ARGS)
+	@e2e/cluster/with.sh e2e/run.sh $(ARGS)
 
 lint: ## Formatting, lints, licences, shell scripts, chart; generated files are up to date
 	@e2e/cluster/tools.sh lint
