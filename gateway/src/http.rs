@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::LazyLock, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{ConnectInfo, MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, Method, header},
     middleware::{self, Next},
@@ -26,6 +26,7 @@ pub fn router(gateway: Gateway, signal: &Signal, origins: &[HeaderValue]) -> Rou
         .nest("/v1/meetings", rooms::routes())
         .route("/.well-known/jwks.json", get(jwks))
         .route("/openapi.json", get(description))
+        .layer(Extension(signal.clone()))
         .layer(middleware::from_fn_with_state(gateway.clone(), with_issuers_key))
         .layer(middleware::from_fn(within));
     let passed_on = Router::new()

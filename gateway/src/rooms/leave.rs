@@ -1,14 +1,14 @@
 //! Leaving a call, or being made to.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{ConnectInfo, Path, State},
-    http::{HeaderMap, Request, StatusCode},
+    http::{HeaderMap, Request},
     response::{IntoResponse, Response},
 };
-use callplane_operator::token::{self, Invitation};
+use callplane_crds::CallRoom;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -16,11 +16,12 @@ use utoipa::ToSchema;
 use super::{call_id, check_text, create::MAX_USER};
 use crate::{
     Code, Gateway, Problem,
-    access::{Caller, bearer},
+    access::Caller,
     body::Body,
     problem::Details,
     proxy,
     records::{Action, RoomRef},
+    signal::{Parting, Signal},
 };
 
 /// As whom the gateway speaks to media nodes.
@@ -38,7 +39,8 @@ pub struct LeaveRoom {
 
 /// Leave a call, or make somebody leave
 ///
-/// Their media ends at once. Their token does not: it would let them in again until it expires.
+/// They are in the call no more: their media ends, and the others are told. Somebody who was made to leave is told so, and is
+/// not let in again by a token from before.
 #[utoipa::path(
     post, path = "/v1/rooms/{id}/leave", tag = "rooms", security(("apiKey" = []), ("joinToken" = [])),
     request_body = LeaveRoom, params(("id" = String, Path, description = "`roomId`")),
@@ -49,6 +51,7 @@ pub struct LeaveRoom {
 )]
 pub async fn leave(
     State(gateway): State<Gateway>,
+    Extension(signal): Extension<Signal>,
     Path(id): Path<String>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
@@ -68,37 +71,61 @@ pub async fn leave(
         }
     };
     check_text("userId", &user, MAX_USER)?;
+    let none = || Ok(Json(serde_json::json!({})).into_response());
+    if room.is_over() {
+        return none();
+    }
+    let of_own_will = matches!(&caller, Caller::Member(claims) if claims.sub == user);
+    let action = match of_own_will {
+        true => Action::Leave { user: user.clone(), reason: "left" },
+        false => Action::Remove { user: user.clone() },
+    };
+    let permitted = if of_own_will { Ok(()) } else { caller.may_direct(&id) };
+    if let Err(problem) = permitted {
+        gateway.note(RoomRef::from(&*room), caller.actor(), action, Some(problem.code()));
+        return Err(problem);
+    }
+    let reason = if of_own_will { Parting::Left } else { Parting::Removed };
+    let by = match &caller {
+        Caller::Member(claims) if !of_own_will => Some(claims.sub.clone()),
+        _ => None,
+    };
+    signal.part(&room, &user, reason, by).await?;
+    let client = gateway.limits.client(peer.ip(), &headers);
+    let told = epochs(&room).map(|epoch| tell_node(&gateway, &room, &caller, &user, epoch, client));
+    let mut told = futures::future::try_join_all(told).await?;
+    if let Some(at) = told.iter().position(|answer| !answer.status().is_success()) {
+        return Ok(told.swap_remove(at));
+    }
+    gateway.note(RoomRef::from(&*room), caller.actor(), action, None);
+    none()
+}
+
+/// The epochs of a room that media nodes serve.
+fn epochs(room: &CallRoom) -> impl Iterator<Item = i64> {
     let routes = room.status.iter().flat_map(|s| s.route.iter().chain(&s.previous_route));
-    let Some(route) = routes.into_iter().find(|route| route.node.is_some()).filter(|_| !room.is_over()) else {
-        // No media node has anybody in a call that runs on none.
-        return Ok(Json(serde_json::json!({})).into_response());
+    routes.filter(|route| route.node.is_some()).map(|route| route.epoch)
+}
+
+/// Has the node of an epoch let go of `user`, in the name of `caller`.
+async fn tell_node(
+    gateway: &Gateway,
+    room: &CallRoom,
+    caller: &Caller,
+    user: &str,
+    epoch: i64,
+    client: IpAddr,
+) -> Result<Response, Problem> {
+    let (name, role) = match caller {
+        Caller::Member(claims) => (&*claims.sub, &*claims.role),
+        Caller::Backend(_) => (SELF, "admin"),
     };
-    let token = match &caller {
-        Caller::Member(_) => bearer(&headers).unwrap_or_default().to_owned(),
-        Caller::Backend(_) => {
-            let (name, role, ttl) = (None, "admin".to_owned(), gateway.token_ttl);
-            let invitation = Invitation { room: id.clone(), user: SELF.to_owned(), name, role, ttl };
-            let uid = room.metadata.uid.as_deref().unwrap_or_default();
-            let now = gateway.clock.now().wall;
-            let signed = token::sign(&*gateway.signer.key()?, &invitation, uid, route.epoch, now);
-            signed.map_err(|_| Problem::new(Code::NoSigningKey, "the key does not sign"))?
-        }
-    };
-    let in_path = utf8_percent_encode(&user, NON_ALPHANUMERIC);
+    // The caller's own token is of one epoch, and may not be of this one.
+    let token = gateway.pass(room, name, None, role, epoch)?.token;
+    let (id, in_path) = (room.call_id(), utf8_percent_encode(user, NON_ALPHANUMERIC));
     let request = Request::post(format!("/api/rooms/{id}/participants/{in_path}/leave"))
         .header("authorization", format!("Bearer {token}"))
         .body(axum::body::Body::empty())
         .map_err(|_| Problem::new(Code::Invalid, "cannot be in a path").field("userId"))?;
-    let client = gateway.limits.client(peer.ip(), &headers);
-    let answer = proxy::pass_on(&gateway, &id, client, request).await?;
-    let of_own_will = matches!(&caller, Caller::Member(claims) if claims.sub == user);
-    let action = if of_own_will { Action::Leave { user, reason: "left" } } else { Action::Remove { user } };
-    match answer.status() {
-        status if status.is_success() => gateway.note(RoomRef::from(&*room), caller.actor(), action, None),
-        StatusCode::FORBIDDEN => {
-            gateway.note(RoomRef::from(&*room), caller.actor(), action, Some(Code::NotPermitted));
-        }
-        _ => {}
-    }
-    Ok(answer)
+    proxy::pass_on(gateway, &id, client, request).await
 }

@@ -160,8 +160,9 @@ pub struct Written {
 /// `call:muted`, `call:removed`
 #[derive(Clone, Debug, Serialize)]
 pub struct By<'a> {
-    /// User id of who did it.
-    pub by: &'a str,
+    /// User id of who did it, where it was somebody in the call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<&'a str>,
 }
 
 /// `call:locked`

@@ -33,6 +33,7 @@ use socketioxide::{SocketIo, extract::SocketRef, handler::ConnectHandler};
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::member::Parting;
 use self::{
     room::{Command, Handle, Room},
     store::Store,
@@ -75,6 +76,8 @@ const BUFFER: usize = 4096;
 const HEARD_WITHIN: Duration = Duration::from_secs(1);
 /// How often rooms are looked for whose people are with no replica any more.
 const SWEEP: Duration = Duration::from_secs(35);
+/// Rooms that nobody has ever been in whose emptiness is told at a time. The others come at the next time.
+const MAX_UNATTENDED: usize = 200;
 /// How long handing rooms over may take when the process ends.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -216,15 +219,47 @@ impl Signal {
         news.collect()
     }
 
-    /// Rooms that claim people whom this replica does not have are looked at: if no other has them, either, they are
-    /// gone.
-    fn sweep(&self) {
+    /// Somebody is in the call no more by another way than their socket: their own will, or that of `by`.
+    ///
+    /// # Errors
+    /// [`Code::Busy`].
+    pub(crate) async fn part(
+        &self,
+        room: &Arc<CallRoom>,
+        user: &str,
+        reason: Parting,
+        by: Option<String>,
+    ) -> Result<(), Problem> {
+        let id = room.call_id();
+        let is_open = self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id);
+        if self.0.store.is_local() && !is_open {
+            return Ok(());
+        }
+        let (done, is_done) = oneshot::channel();
+        let part = Command::Part { user: user.to_owned(), reason, by, done };
+        let busy = |_| Problem::new(Code::Busy, "the room has too much to do");
+        self.room(&id, room)?.try_send(part).map_err(busy)?;
+        let _ = is_done.await;
+        Ok(())
+    }
+
+    /// What is looked at from time to time. Rooms that claim people whom this replica does not have: if no other has them,
+    /// either, they are gone. And rooms of which nobody has said yet that nobody is there.
+    pub fn sweep(&self) {
         let claims = |room: &CallRoom| {
             let presence = room.status.as_ref().and_then(|s| s.presence.as_ref());
             !room.is_over() && presence.is_some_and(|presence| presence.participants > 0)
         };
-        for room in self.0.gateway.cache.rooms().into_iter().filter(|room| claims(room)) {
-            let _ = self.room(&room.call_id(), &room);
+        let rooms = self.0.gateway.cache.rooms();
+        for room in rooms.iter().filter(|room| claims(room)) {
+            let _ = self.room(&room.call_id(), room);
+        }
+        let now = self.0.gateway.clock.now().wall;
+        let unattended = rooms.iter().filter(|room| presence::is_unattended(room, now));
+        for room in unattended.take(MAX_UNATTENDED) {
+            if let Ok(handle) = self.room(&room.call_id(), room) {
+                let _ = handle.try_send(Command::Unattended);
+            }
         }
     }
 

@@ -2,14 +2,22 @@
 
 use std::time::Duration;
 
-use callplane_crds::presence::{FailedRoute, Presence, SfuWanted};
-use jiff::Timestamp;
+use callplane_crds::{
+    CallRoom, RouteMode,
+    presence::{FailedRoute, Presence, SfuWanted},
+};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::state::State;
 
-/// Shortest time between two writes to a room.
+/// Time between two writes to a room, on average.
 pub const PACE: Duration = Duration::from_secs(1);
+/// Writes that may follow each other at once after a while without any: who joins right after another is not to wait for the
+/// media node that the two make needed.
+const BURST: u32 = 3;
+/// How long a room may be there before its emptiness is told: most are joined sooner.
+const UNATTENDED: SignedDuration = SignedDuration::from_secs(30);
 /// Why a route failed, for people.
 const UNREACHED: &str = "a participant has no media on it, although it was told twice";
 /// Longest wait after a write that failed.
@@ -33,13 +41,27 @@ pub fn of(state: &State, epoch: i64, may_be_alone: bool, before: Option<&Presenc
     }
 }
 
+/// Whether it has to be told that nobody is in a room that nobody has ever been in: it would never end by its
+/// `emptyTimeoutSeconds` otherwise, since what is not known is not zero. Where media flows through a node, the node tells.
+pub fn is_unattended(room: &CallRoom, now: Timestamp) -> bool {
+    let status = room.status.as_ref();
+    let is_p2p = status.and_then(|s| s.route.as_ref()).is_some_and(|route| route.mode == RouteMode::P2p);
+    let is_unknown = status.is_some_and(|s| s.presence.is_none());
+    let made = room.metadata.creation_timestamp.as_ref();
+    let is_old = made.is_some_and(|made| now.duration_since(made.0) >= UNATTENDED);
+    !room.is_over() && is_p2p && is_unknown && is_old && room.spec.lifetime.empty_timeout_seconds.is_some()
+}
+
 /// When to write.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Writer {
     /// What the API server has, as far as is known.
     written: Option<Presence>,
     in_flight: Option<Presence>,
+    /// After a failure.
     not_before: Duration,
+    /// When as many writes would have been made at an even pace.
+    paced: Duration,
     failures: u32,
 }
 
@@ -51,17 +73,19 @@ impl Writer {
         }
     }
 
-    /// When `wanted` can be written; `None` if that is there already, or a write is under way.
-    pub fn due(&self, wanted: &Presence) -> Option<Duration> {
-        let nobody_came = self.written.is_none() && wanted.participants == 0;
+    /// When `wanted` can be written; `None` if that is there already, or a write is under way. That nobody came is only
+    /// written where it is `asked` for.
+    pub fn due(&self, wanted: &Presence, asked: bool) -> Option<Duration> {
+        let nobody_came = self.written.is_none() && wanted.participants == 0 && !asked;
         let is_there = self.written.as_ref() == Some(wanted);
-        (self.in_flight.is_none() && !is_there && !nobody_came).then_some(self.not_before)
+        let at = self.paced.saturating_sub(PACE * (BURST - 1)).max(self.not_before);
+        (self.in_flight.is_none() && !is_there && !nobody_came).then_some(at)
     }
 
     /// A write begins.
     pub fn begin(&mut self, now: Duration, wanted: &Presence) {
         self.in_flight = Some(wanted.clone());
-        self.not_before = now + PACE;
+        self.paced = self.paced.max(now) + PACE;
     }
 
     /// The write ended.
@@ -123,29 +147,75 @@ mod tests {
     }
 
     #[test]
-    fn the_first_change_is_written_at_once_and_the_next_ones_once_a_second() {
+    fn some_changes_are_written_at_once_and_then_one_a_second() {
         let mut writer = Writer::default();
         let since = Time(Timestamp::UNIX_EPOCH);
         let of =
             |participants| Presence { participants, since: since.clone(), epoch: None, failed: None, sfu_wanted: None };
-        assert_eq!(writer.due(&of(0)), None, "an empty room costs nothing");
-        assert_eq!(writer.due(&of(1)), Some(at(0)));
-        writer.begin(at(5), &of(1));
-        assert_eq!(writer.due(&of(2)), None, "one write at a time");
-        writer.end(at(5), true);
-        assert_eq!((writer.due(&of(1)), writer.due(&of(2))), (None, Some(at(6))));
-        writer.begin(at(6), &of(2));
+        let due = |writer: &Writer, participants| writer.due(&of(participants), false);
+        assert_eq!(due(&writer, 0), None, "an empty room costs nothing");
+        assert_eq!(writer.due(&of(0), true), Some(at(0)), "unless it has to be known");
+        assert_eq!(due(&writer, 1), Some(at(0)));
+        for participants in 1..=3 {
+            assert!(due(&writer, participants) <= Some(at(5)), "{participants}");
+            writer.begin(at(5), &of(participants));
+            assert_eq!(due(&writer, 9), None, "one write at a time");
+            writer.end(at(5), true);
+        }
+        assert_eq!((due(&writer, 3), due(&writer, 4)), (None, Some(at(6))), "so many at once");
+        writer.begin(at(6), &of(4));
+        writer.end(at(6), true);
+        assert_eq!(due(&writer, 5), Some(at(7)));
+        writer.begin(at(7), &of(2));
         writer.end(at(14), false);
-        assert_eq!(writer.due(&of(2)), Some(at(15)));
+        assert_eq!(due(&writer, 2), Some(at(15)));
         writer.begin(at(15), &of(2));
         writer.end(at(15), false);
-        assert_eq!(writer.due(&of(2)), Some(at(17)), "longer after each failure");
+        assert_eq!(due(&writer, 2), Some(at(17)), "longer after each failure");
         for _ in 0..9 {
             writer.begin(at(20), &of(2));
             writer.end(at(20), false);
         }
-        assert_eq!(writer.due(&of(2)), Some(at(35)));
+        assert_eq!(due(&writer, 2), Some(at(35)));
         writer.has(Some(of(7)));
-        assert_eq!(writer.due(&of(7)), None);
+        assert_eq!(due(&writer, 7), None);
+    }
+
+    #[test]
+    fn that_nobody_ever_came_is_told_of_rooms_that_end_by_it() {
+        let room = |change: serde_json::Value| -> CallRoom {
+            let mut room = serde_json::json!({
+                "apiVersion": "callplane.io/v1alpha1", "kind": "CallRoom",
+                "metadata": {"name": "r", "creationTimestamp": "2026-11-21T14:00:00Z"},
+                "spec": {"maxParticipants": 4, "lifetime": {"emptyTimeoutSeconds": 60}},
+                "status": {"route": {"epoch": 1, "mode": "P2P", "reason": "Scheduled", "since": "2026-11-21T14:00:00Z"}},
+            });
+            json_patch(&mut room, change);
+            serde_json::from_value(room).unwrap()
+        };
+        let made: Timestamp = "2026-11-21T14:00:00Z".parse().unwrap();
+        let is = |change, seconds| is_unattended(&room(change), made + SignedDuration::from_secs(seconds));
+        let json = |text: &str| serde_json::from_str(text).unwrap();
+        assert!(is(json("{}"), 30) && !is(json("{}"), 29));
+        for other in [
+            r#"{"spec": {"lifetime": {"emptyTimeoutSeconds": null}}}"#,
+            r#"{"spec": {"ended": true}}"#,
+            r#"{"status": {"route": {"mode": "SFU", "node": "mn-a"}}}"#,
+            r#"{"status": {"route": null}}"#,
+            r#"{"status": {"presence": {"participants": 0, "since": "2026-11-21T14:00:01Z"}}}"#,
+        ] {
+            assert!(!is(json(other), 90), "{other}");
+        }
+    }
+
+    /// RFC 7396.
+    fn json_patch(target: &mut serde_json::Value, patch: serde_json::Value) {
+        let serde_json::Value::Object(patch) = patch else { return *target = patch };
+        for (name, change) in patch {
+            match change.is_null() {
+                true => drop(target.as_object_mut().unwrap().remove(&name)),
+                false => json_patch(&mut target[name.as_str()], change),
+            }
+        }
     }
 }

@@ -100,8 +100,9 @@ impl Relay {
                 match relay(&gateway, &id, &who, epoch, &mut outlet).await {
                     Ended::Socket => return,
                     Ended::Node(was_open) => {
-                        wait = if was_open { FIRST_WAIT } else { (wait * 2).min(LONGEST_WAIT) };
+                        wait = if was_open { FIRST_WAIT } else { wait };
                         tokio::time::sleep(wait).await;
+                        wait = (wait * 2).min(LONGEST_WAIT);
                     }
                 }
             }

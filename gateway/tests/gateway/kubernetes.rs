@@ -106,7 +106,9 @@ impl Kubernetes {
         metadata["name"] = json!(name);
         metadata["namespace"] = json!(namespace);
         metadata["resourceVersion"] = json!(version.to_string());
-        metadata["creationTimestamp"] = json!("2026-11-21T14:00:00Z");
+        if metadata["creationTimestamp"].is_null() {
+            metadata["creationTimestamp"] = json!("2026-11-21T14:00:00Z");
+        }
         metadata["uid"] = uid;
         store.objects.insert(key, object.clone());
         store.history.push((plural.to_owned(), kind, object.clone()));

@@ -191,3 +191,74 @@ async fn events_of_the_media_node_reach_the_one_they_are_for_while_it_serves_the
     let refused = ann.ask("resume-consumer", json!({"consumerId": "problem"})).await;
     assert_eq!(refused, json!({"error": {"status": 409, "code": "epoch-stale", "tokenEpoch": 1, "servedEpoch": 2}}));
 }
+
+#[tokio::test]
+async fn who_leaves_is_let_go_by_every_node_before_they_are_answered() {
+    let world = World::new().await;
+    let mut node = world.placed("team", "standup").await;
+    world.kubernetes.route("team", "standup", route("mn-a", 2), Some(route("mn-a", 1)));
+    world.knows("team", "standup").await;
+    let (mut ann, _) = join(&world, "ann").await;
+    let (mut bob, _) = join(&world, "bob").await;
+    while node.asked.try_recv().is_ok() {}
+    assert_eq!(bob.ask("leave-room", json!({})).await, json!({}));
+    let mut epochs = Vec::new();
+    while let Ok(asked) = node.asked.try_recv() {
+        assert_eq!(asked.line, "POST /api/rooms/team.standup/participants/bob/leave");
+        let bearer = asked.headers["authorization"].to_str().unwrap().replace("Bearer ", "");
+        epochs.push(epoch_of(&json!(bearer)));
+    }
+    epochs.sort_by_key(Value::to_string);
+    assert_eq!(epochs, [1, 2], "the old one, too: they may be on either");
+    // Whose socket is lost may still have media: the node knows best.
+    drop(bob);
+    let (bob, _) = join(&world, "bob").await;
+    ann.expect("call:participant-joined").await;
+    drop(bob);
+    assert_eq!(ann.ask("chat", json!({"text": "hi"})).await["error"], Value::Null);
+    assert!(node.asked.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn leaving_by_rest_is_told_to_the_others_and_a_removed_one_stays_out() {
+    let world = World::new().await;
+    let _node = room(&world).await;
+    let (mut ann, _) = join(&world, "ann").await;
+    let token = world.token(ROOM, "bob", "participant").await;
+    let _bob = Peer::joined(world.address, ROOM, &token).await;
+    ann.expect("call:participant-joined").await;
+    let leave = "/v1/rooms/team.standup/leave";
+    assert_eq!(world.send("POST", leave, &token, json!({"userId": "ann"})).await.code(), "not-permitted");
+    assert_eq!(world.send("POST", leave, &token, json!({})).await.status, 200);
+    let told = ann.expect("call:participant-left").await;
+    assert_eq!((&told["userId"], &told["reason"]), (&json!("bob"), &json!("left")));
+    let (mut bob, _) = Peer::joined(world.address, ROOM, &token).await;
+    assert_eq!(world.backend("POST", leave, json!({"userId": "bob"})).await.status, 200);
+    assert_eq!(bob.expect("call:removed").await, json!({}));
+    bob.until_over().await;
+    assert_eq!(ann.expect("call:participant-left").await["reason"], "removed");
+    let mut again = Peer::connect(world.address).await;
+    let refused = again.ask("join-room", json!({"roomId": ROOM, "token": token})).await;
+    assert_eq!(refused["error"]["code"], "removed");
+}
+
+#[tokio::test]
+async fn that_nobody_ever_came_is_written_once_where_the_room_ends_by_it() {
+    let world = World::new().await;
+    for (name, lifetime) in [("ends", json!({"emptyTimeoutSeconds": 60})), ("stays", json!({}))] {
+        let spec = json!({"maxParticipants": 4, "lifetime": lifetime, "ended": false, "topology": {"mode": "Auto"}});
+        let metadata = json!({"creationTimestamp": "2020-01-01T00:00:00Z"});
+        world.kubernetes.put("callrooms", "team", name, json!({"metadata": metadata, "spec": spec}));
+        world.kubernetes.route("team", name, p2p(1, "Scheduled"), None);
+        world.knows("team", name).await;
+    }
+    world.signal.sweep();
+    world.until(|| world.kubernetes.presence("team", "ends")["participants"] == 0).await;
+    world.knows("team", "ends").await;
+    world.signal.sweep();
+    let token = world.token("team.ends", "ann", "participant").await;
+    let (_ann, _) = Peer::joined(world.address, "team.ends", &token).await;
+    world.until(|| world.kubernetes.presence("team", "ends")["participants"] == 1).await;
+    assert_eq!(world.kubernetes.count("APPLY"), 2, "no more than what is news");
+    assert_eq!(world.kubernetes.presence("team", "stays"), Value::Null);
+}

@@ -31,7 +31,7 @@ impl Room {
         let noted = self.note_result(user, &message);
         match message {
             Message::Mute(target) => {
-                let answer = self.pass(&target, "call:muted", value(&By { by: user })).await;
+                let answer = self.pass(&target, "call:muted", value(&By { by: Some(user) })).await;
                 if answer.is_ok() {
                     self.after(MUTE_WITHIN, Command::Muted { user: target });
                 }

@@ -231,7 +231,7 @@ impl Room {
         let is_here = self.clients.get(user).is_some_and(|client| client.member.connection_id == connection);
         let Some(mut client) = is_here.then(|| self.clients.remove(user)).flatten() else { return };
         if reason == Parting::Removed {
-            client.outlet.tell("call:removed", &By { by: by.unwrap_or_default() });
+            client.outlet.tell("call:removed", &By { by });
             client.outlet.close();
         }
     }

@@ -1,10 +1,13 @@
 //! A room's media nodes: what they can, what clients ask of them, and the events that they tell.
 
+use std::time::Duration;
+
 use axum::http::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::{Command, Room};
+use super::{Client, Command, Room};
 use crate::{
     Problem,
     signal::{
@@ -15,6 +18,8 @@ use crate::{
 
 /// As whom the gateway speaks to media nodes.
 const SELF: &str = "callplane-gateway";
+/// How long whoever leaves waits for the nodes to let go of them. They do so by themselves after 30 s without media.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What is known of a node's capabilities.
 pub(super) enum Capabilities {
@@ -27,7 +32,10 @@ pub(super) enum Capabilities {
 impl Room {
     /// The node of `epoch`, spoken to as one of the room's people or, without one, as a moderator.
     pub(super) fn node(&self, epoch: i64, user: Option<&str>) -> Result<Node, Problem> {
-        let client = user.and_then(|user| self.clients.get(user));
+        self.node_as(epoch, user.and_then(|user| self.clients.get(user)))
+    }
+
+    fn node_as(&self, epoch: i64, client: Option<&Client>) -> Result<Node, Problem> {
         let address = client.map_or(std::net::IpAddr::from([127, 0, 0, 1]), |client| client.address);
         let pass = match client {
             Some(client) => {
@@ -37,6 +45,26 @@ impl Room {
             None => self.gateway.pass(&self.room, SELF, None, "admin", epoch)?,
         };
         Ok(Node { gateway: self.gateway.clone(), id: self.id.clone(), address, token: pass.token })
+    }
+
+    /// Nodes let go of somebody who left, at once: until then they count, and a call that they made too large for peer to
+    /// peer stays where it is. Whose socket was merely lost is left alone, since their media may flow all the same.
+    pub(super) fn farewell(&self, client: Client) -> impl Future<Output = ()> + Send + use<> {
+        let user = utf8_percent_encode(client.member.user(), NON_ALPHANUMERIC).to_string();
+        let nodes: Vec<Node> =
+            self.routes.nodes().filter_map(|epoch| self.node_as(epoch, Some(&client)).ok()).collect();
+        // Its relays end first: they are part of what keeps somebody at a node.
+        drop(client);
+        async move {
+            let calls = nodes.into_iter().map(|node| {
+                let path = format!("/participants/{user}/leave");
+                async move { node.call(Method::POST, &path).await.is_ok() }
+            });
+            let all = tokio::time::timeout(FAREWELL, futures::future::join_all(calls)).await;
+            if !all.is_ok_and(|told| told.into_iter().all(|told| told)) {
+                tracing::debug!("a media node was not told that somebody left");
+            }
+        }
     }
 
     /// Whether the present route's node is still to say what it can. Asks it the first time.

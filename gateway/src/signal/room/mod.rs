@@ -4,6 +4,7 @@
 //! is applied and told to the sockets when it comes back from there, so that everybody is told the same in the same
 //! order. Without a store, or while it is away, the replica's own order counts.
 
+mod command;
 mod host;
 mod join;
 mod media;
@@ -22,21 +23,20 @@ use std::{
 
 use callplane_crds::{CallId, CallRoom, Presence};
 use serde::Serialize;
-use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+pub use command::Command;
 pub use join::JoinRequest;
 
 use super::{
-    answer::{Answer, Ended, Placed, Refusal},
+    answer::{Ended, Placed, Refusal},
     member::{Change, Member},
-    message::Message,
     outlet::Outlet,
     presence::Writer,
     quality::Window,
     route::Routes,
-    state::{GRACE, Seq, State, placed},
-    store::{Bus, Committed, Direct, Link, Store},
+    state::{BEGINNING, GRACE, Seq, State, placed},
+    store::{Committed, Direct, Store},
 };
 use crate::{Code, Gateway, Problem, rooms::annotations};
 
@@ -46,52 +46,6 @@ pub const MAILBOX: usize = 512;
 const LINGER: Duration = Duration::from_secs(900);
 /// Changes that are kept while the store is away, to be told the other replicas then. Older ones are dropped.
 const MAX_OUTBOX: usize = 128;
-
-/// What a room is told to do.
-pub enum Command {
-    /// Let somebody in.
-    Join(Box<JoinRequest>),
-    /// Serve a client.
-    Request {
-        /// Whose.
-        user: String,
-        /// By which socket.
-        connection: String,
-        /// What.
-        message: Message,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Answer>,
-    },
-    /// A socket is gone.
-    Gone {
-        /// Whose.
-        user: String,
-        /// Which.
-        connection: String,
-    },
-    /// The room as it is now; none: it was deleted.
-    Observed(Option<Arc<CallRoom>>),
-    /// What the node of an epoch can.
-    Capabilities {
-        /// Which epoch.
-        epoch: i64,
-        /// mediasoup's `RtpCapabilities`; none: the node does not say.
-        found: Option<Value>,
-    },
-    /// A write to the CallRoom ended.
-    Written(bool),
-    /// A client was asked to mute itself, some time ago.
-    Muted {
-        /// Who.
-        user: String,
-    },
-    /// From other replicas, or of one's own, by the store.
-    Bus(Box<Bus>),
-    /// The store is there, or is not.
-    Link(Link),
-    /// The process ends.
-    Shutdown(oneshot::Sender<()>),
-}
 
 /// Somebody whose socket is here.
 struct Client {
@@ -131,9 +85,13 @@ pub struct Room {
     announced: i64,
     /// They are to be told to move, once it is known what the node can.
     is_moving: bool,
+    /// When the present route was seen, if it is a switch.
+    moving_since: Duration,
     locked: bool,
     presence: Option<Presence>,
     writer: Writer,
+    /// That nobody is here is to be written, though nobody ever was.
+    is_unattended: bool,
     is_owner: bool,
     outbox: VecDeque<Change>,
     local: u64,
@@ -180,9 +138,11 @@ impl Room {
             completed: 0,
             announced: 0,
             is_moving: false,
+            moving_since: Duration::ZERO,
             replica: store.replica().to_owned(),
             own: own.downgrade(),
             presence: written,
+            is_unattended: false,
             is_owner: store.is_local(),
             idle: Some(gateway.clock.now().mono),
             next_touch: gateway.clock.now().mono,
@@ -245,6 +205,11 @@ impl Room {
             }
             Command::Gone { user, connection } => self.gone(&user, &connection).await,
             Command::Observed(room) => self.observe(room).await,
+            Command::Part { user, reason, by, done } => {
+                self.part(user, reason, by).await;
+                let _ = done.send(());
+            }
+            Command::Unattended => self.unattended(),
             Command::Capabilities { epoch, found } => self.capable(epoch, found).await,
             Command::Written(is_done) => self.writer.end(self.gateway.clock.now().mono, is_done),
             Command::Muted { user } => self.insist_on_mute(&user),
@@ -254,10 +219,15 @@ impl Room {
         }
     }
 
-    /// Puts a change in order; it is applied when it comes back, or at once where this replica's order counts.
+    /// Puts a change in order, and into the records what is for them.
     async fn commit(&mut self, change: Change) -> Result<(), Problem> {
-        let max = usize::try_from(self.room.spec.max_participants).unwrap_or(0);
         self.note_parting(&change);
+        self.put(change).await
+    }
+
+    /// Puts a change in order; it is applied when it comes back, or at once where this replica's order counts.
+    async fn put(&mut self, change: Change) -> Result<(), Problem> {
+        let max = usize::try_from(self.room.spec.max_participants).unwrap_or(0);
         match self.store.commit(&self.id, &change, max).await {
             Committed::Ordered => Ok(()),
             Committed::Full => Err(full(max)),
@@ -385,12 +355,14 @@ impl Room {
     /// Whether nothing is left to do here.
     fn is_done(&self, now: Duration) -> bool {
         let is_idle = self.idle.is_some_and(|since| now.saturating_sub(since) >= self.linger());
-        is_idle && self.pending.is_empty() && self.waiting.is_empty() && !self.has_dropped() && !self.is_behind()
+        let is_settled = self.pending.is_empty() && self.waiting.is_empty() && self.hold.is_none();
+        is_idle && is_settled && !self.has_dropped() && !self.is_behind()
     }
 
-    /// Without a store the room's chat is kept here; with one it is kept there.
+    /// Without a store the room's chat is kept here; with one it is kept there. Where nobody was there is none.
     fn linger(&self) -> Duration {
-        if self.store.is_local() { LINGER } else { Duration::from_secs(5) }
+        let has_history = self.state.log.last() != BEGINNING;
+        if self.store.is_local() && has_history { LINGER } else { Duration::from_secs(5) }
     }
 
     fn has_dropped(&self) -> bool {

@@ -32,7 +32,6 @@ impl Room {
         let done = || Ok(value(&Done {}));
         let answer = match message {
             Message::Join(_) => Err(Problem::new(Code::Conflict, "this socket is in the room: leave first").into()),
-            Message::Leave => self.leave(user, connection).await,
             Message::Refresh => self.refresh(user),
             Message::Description(which, description) => self.pass_description(user, which, &description).await,
             Message::Candidate(candidate) => self.pass_candidate(user, &candidate).await,
@@ -44,6 +43,7 @@ impl Room {
             Message::Chat(text) => self.chat(user, text).await,
             Message::Quality(report) => self.report(user, report).await,
             // These wait for others: meanwhile the room goes on.
+            Message::Leave => return self.leave(user, connection, reply).await,
             Message::Pause(consumer) => return self.at_node(user, format!("/consumers/{consumer}/pause"), reply),
             Message::Resume(consumer) => return self.at_node(user, format!("/consumers/{consumer}/resume"), reply),
             Message::Mute(_) | Message::Remove(_) | Message::End | Message::Lock(_) => {
@@ -53,13 +53,27 @@ impl Room {
         let _ = reply.send(answer);
     }
 
-    async fn leave(&mut self, user: &str, connection: &str) -> Answer {
+    /// Somebody leaves, and is answered when the nodes have let go of them, so that joining again comes after that.
+    async fn leave(&mut self, user: &str, connection: &str, reply: oneshot::Sender<Answer>) {
         let at = self.gateway.clock.now().wall;
         let (user, connection) = (user.to_owned(), connection.to_owned());
         // Its socket stays, for another room.
-        self.clients.remove(&user);
+        let client = self.clients.remove(&user);
+        let farewell = client.map(|client| self.farewell(client));
         let _ = self.commit(Change::Left { user, connection, reason: Parting::Left, by: None, at }).await;
-        Ok(value(&Done {}))
+        tokio::spawn(async move {
+            if let Some(farewell) = farewell {
+                farewell.await;
+            }
+            let _ = reply.send(Ok(value(&Done {})));
+        });
+    }
+
+    /// Somebody left by another way than their socket, or was made to. Whoever says so tells the nodes and the records.
+    pub(super) async fn part(&mut self, user: String, reason: Parting, by: Option<String>) {
+        let at = self.gateway.clock.now().wall;
+        let Some(connection) = self.state.members.get(&user).map(|member| member.connection_id.clone()) else { return };
+        let _ = self.put(Change::Left { user, connection, reason, by, at }).await;
     }
 
     /// A new token for a client, which is also what the old one is replaced by.

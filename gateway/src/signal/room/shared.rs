@@ -44,7 +44,7 @@ impl Room {
         let region = self.room.spec.region.clone().unwrap_or_default();
         let claims = self.presence.as_ref().is_some_and(|presence| presence.participants > 0);
         let is_needed = !self.clients.is_empty() || !self.pending.is_empty() || self.has_dropped();
-        let would_write = is_needed || self.is_owner || claims && self.state.members.is_empty();
+        let would_write = is_needed || self.is_owner || self.is_unattended || claims && self.state.members.is_empty();
         let look = Look { id: &self.id, uid: &self.uid, after: &after, would_write, region: &region };
         let seen = self.store.look(&look).await?;
         if self.place.is_none() && self.state.log == Log::after(BEGINNING.to_owned()) {

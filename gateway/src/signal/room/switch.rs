@@ -111,6 +111,7 @@ impl Room {
             self.undo(before.current.as_ref());
             self.capabilities.retain(|epoch, _| self.routes.nodes().any(|served| served == *epoch));
             self.is_moving = true;
+            self.moving_since = self.gateway.clock.now().mono;
             if !self.must_ask_node() {
                 self.announce();
             }
@@ -139,6 +140,7 @@ impl Room {
             return;
         }
         self.announced = epoch;
+        self.trace_switch("announced");
         let behind = self.clients.iter().filter(|(_, client)| client.told.epoch < epoch);
         for user in behind.map(|(user, _)| user.clone()).collect::<Vec<_>>() {
             self.tell_route(&user);
@@ -178,6 +180,14 @@ impl Room {
         }
     }
 
+    /// How far a switch is, and how long after the new route was seen: for whoever looks where the time goes.
+    fn trace_switch(&self, step: &'static str) {
+        let Some(leg) = self.routes.current.as_ref().filter(|leg| leg.epoch == self.announced) else { return };
+        let took = self.gateway.clock.now().mono.saturating_sub(self.moving_since);
+        let (room, mode, reason) = (self.id.to_string(), leg.view().mode, &*leg.reason);
+        tracing::debug!(room, epoch = leg.epoch, mode, reason, step, milliseconds = took.as_millis() as u64, "switch");
+    }
+
     /// Everybody has moved, or the old route is gone: once for each epoch, the clients are told so.
     pub(super) fn complete(&mut self) {
         let Some(leg) = self.routes.current.clone() else { return };
@@ -185,6 +195,7 @@ impl Room {
             return;
         }
         self.completed = leg.epoch;
+        self.trace_switch("completed");
         self.tell_all("call:mode-switched", &ModeSwitched { route: leg.view(), success: true }, |_| true);
     }
 
@@ -197,6 +208,9 @@ impl Room {
         let now = self.gateway.clock.now();
         let is_switch = self.routes.previous.is_some();
         let is_p2p = self.is_p2p();
+        if is_switch {
+            self.trace_switch(if ack.success { "acknowledged" } else { "not reached" });
+        }
         let Some(client) = self.clients.get_mut(user) else { return };
         if ack.success {
             client.told.reached();

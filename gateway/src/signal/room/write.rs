@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use callplane_crds::TopologyMode;
 use jiff::Timestamp;
 
 use super::{Command, Room};
@@ -15,8 +16,13 @@ use crate::signal::{
 const TOUCH: Duration = Duration::from_secs(3);
 
 impl Room {
+    /// How many may talk peer to peer before the call moves; where it never does, as many as may be in it.
     pub(super) fn p2p_max(&self) -> i32 {
-        self.room.spec.topology.as_ref().map_or(2, |topology| topology.p2p_max_participants)
+        match &self.room.spec.topology {
+            Some(topology) if topology.mode == TopologyMode::P2p => self.room.spec.max_participants,
+            Some(topology) => topology.p2p_max_participants,
+            None => 2,
+        }
     }
 
     pub(super) fn loss_limit(&self) -> f64 {
@@ -30,7 +36,7 @@ impl Room {
             return;
         }
         self.hold = None;
-        if self.presence.is_none() && self.state.members.is_empty() {
+        if self.presence.is_none() && self.state.members.is_empty() && !self.is_unattended {
             return;
         }
         let now = now.wall_seconds();
@@ -46,7 +52,18 @@ impl Room {
 
     /// When something is to be written.
     fn due(&self) -> Option<Duration> {
-        self.presence.as_ref().filter(|_| self.is_owner).and_then(|presence| self.writer.due(presence))
+        let presence = self.presence.as_ref().filter(|_| self.is_owner)?;
+        self.writer.due(presence, self.is_unattended)
+    }
+
+    /// Nobody has said yet whether anybody is here: it is said, unless somebody comes just now.
+    pub(super) fn unattended(&mut self) {
+        if self.presence.is_none() && self.pending.is_empty() && self.waiting.is_empty() {
+            self.is_unattended = true;
+            // Which replica says it has to be settled first.
+            self.next_touch = self.gateway.clock.now().mono;
+            self.count();
+        }
     }
 
     /// Whether something is still to be written.
