@@ -4,6 +4,7 @@
 
 mod association;
 mod calls;
+mod feedback;
 mod parsers;
 
 /// One entry for arbitrary bytes.
@@ -19,6 +20,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "datagrams", run: calls::datagrams },
     Target { name: "member", run: calls::member },
     Target { name: "association", run: association::association },
+    Target { name: "feedback", run: feedback::feedback },
     Target { name: "stun", run: parsers::stun },
     Target { name: "rtp", run: parsers::rtp },
     Target { name: "payloads", run: parsers::payloads },

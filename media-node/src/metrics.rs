@@ -46,6 +46,8 @@ pub struct Numbers {
     pub stats: Stats,
     /// How late the latest event loop was in the last second.
     pub lag: Duration,
+    /// Datagrams that one system call can send at most.
+    pub segments: usize,
     /// Of the rooms.
     pub totals: Totals,
 }
@@ -107,15 +109,19 @@ impl fmt::Debug for AtScrape {
 impl Collector for AtScrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(source) = self.0.0.get() else { return Ok(()) };
-        let Numbers { stats, lag, totals } = source();
+        let Numbers { stats, lag, segments, totals } = source();
         for counter in core::Counter::ALL {
             let metric = ConstCounter::new(stats.counter(*counter));
             let help = "Counted by the packet core";
             metric.encode(encoder.encode_descriptor(counter.name(), help, None, metric.metric_type())?)?;
         }
-        for gauge in
-            [core::Gauge::Connected, core::Gauge::Tuples, core::Gauge::ConsumersHeld, core::Gauge::AvailableOutgoing]
-        {
+        for gauge in [
+            core::Gauge::Connected,
+            core::Gauge::Tuples,
+            core::Gauge::ConsumersHeld,
+            core::Gauge::AvailableOutgoing,
+            core::Gauge::AvailableIncoming,
+        ] {
             let metric = ConstGauge::new(i64::try_from(stats.gauge(gauge)).unwrap_or(i64::MAX));
             let help = "Existing now in the packet core";
             metric.encode(encoder.encode_descriptor(gauge.name(), help, None, metric.metric_type())?)?;
@@ -130,6 +136,15 @@ impl Collector for AtScrape {
             let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
         }
+        let layers = Layers(&stats);
+        let help = "Consumers of layered tracks, by the highest spatial layer that they were given last";
+        layers.encode(encoder.encode_descriptor("consumers_by_spatial_layer", help, None, layers.metric_type())?)?;
+        let batches = Batches(&stats);
+        let help = "Datagrams that left in one transmit";
+        batches.encode(encoder.encode_descriptor("transmit_packets", help, None, batches.metric_type())?)?;
+        let most = ConstGauge::new(i64::try_from(segments).unwrap_or(i64::MAX));
+        let help = "Datagrams that one system call can send; 1 where the system does not segment";
+        most.encode(encoder.encode_descriptor("segmentation_offload_packets", help, None, most.metric_type())?)?;
         let late = ConstGauge::new(lag.as_secs_f64());
         let help = "How late the latest event loop was in the last second";
         let unit = Some(&Unit::Seconds);
@@ -156,6 +171,42 @@ impl EncodeMetric for Drops<'_> {
     }
 }
 
+struct Layers<'a>(&'a Stats);
+
+impl EncodeMetric for Layers<'_> {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let layers = [core::Gauge::SpatialLayer0, core::Gauge::SpatialLayer1, core::Gauge::SpatialLayer2];
+        for (layer, gauge) in ["0", "1", "2"].into_iter().zip(layers) {
+            let count = i64::try_from(self.0.gauge(gauge)).unwrap_or(i64::MAX);
+            ConstGauge::new(count).encode(encoder.encode_family(&[("layer", layer)])?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}
+
+/// How much segmentation offload is made use of.
+struct Batches<'a>(&'a Stats);
+
+impl EncodeMetric for Batches<'_> {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let bounds = core::BATCHES.iter().map(|most| *most as f64).chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(self.0.batches().iter().copied()).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        encoder.encode_histogram::<NoLabels>(self.0.counter(core::Counter::PacketsOut) as f64, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+/// No exemplars are kept, so theirs are none.
+type NoLabels = [(&'static str, &'static str); 0];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +225,12 @@ mod tests {
             "callplane_media_rooms 2",
             "callplane_media_participants 5",
             "callplane_media_packets_in_total 0",
+            "callplane_media_consumers_by_spatial_layer{layer=\"2\"} 0",
+            "callplane_media_transmit_packets_bucket{le=\"8.0\"} 0",
+            "callplane_media_transmit_packets_bucket{le=\"+Inf\"} 0",
+            "callplane_media_available_incoming_bitrate 0",
+            "callplane_media_segmentation_offload_packets 0",
+            "callplane_media_lost_by_subscribers_total 0",
             "callplane_media_event_loop_lag_seconds 0.0",
             "callplane_media_packets_dropped_total{reason=\"srtp_replay\"} 0",
             "# EOF",

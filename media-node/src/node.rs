@@ -28,7 +28,7 @@ use crate::{
     metrics::{Metrics, Numbers, Sources},
     net::{self, MediaHandle},
     report,
-    rooms::{Directory, Media, Reason, Settings},
+    rooms::{Directory, Media, MediaOrder, Reason, Settings},
     system,
 };
 
@@ -144,7 +144,12 @@ async fn run(config: Config, verifier: Verifier) -> Result<(), Error> {
         }
     };
     let (counted, summed) = (media.clone(), directory.clone());
-    sources.set(move || Numbers { stats: counted.stats(), lag: counted.loop_lag(), totals: summed.totals() });
+    sources.set(move || Numbers {
+        stats: counted.stats(),
+        lag: counted.loop_lag(),
+        segments: counted.segments(),
+        totals: summed.totals(),
+    });
     tokio::spawn(verifier.clone().keep_reading());
     let router = api::router(Arc::new(Api {
         directory: directory.clone(),
@@ -241,7 +246,6 @@ fn candidates(config: &Config, media: &MediaHandle) -> Result<Vec<Vec<SocketAddr
     config.candidates(&bound).map_err(Error::Configuration)
 }
 
-/// The rooms, and between them and the media loops a task each way.
 fn rooms(config: &Config, media: &MediaHandle) -> Result<(Directory, JoinHandle<()>), Error> {
     let settings = Settings {
         ice_tcp: config.ice_tcp,
@@ -250,13 +254,22 @@ fn rooms(config: &Config, media: &MediaHandle) -> Result<(Directory, JoinHandle<
         candidates: candidates(config, media)?,
         fingerprint: media.fingerprint(),
     };
+    Ok(join(settings, media))
+}
+
+/// The rooms, and between them and the media loops a task each way.
+pub(crate) fn join(settings: Settings, media: &MediaHandle) -> (Directory, JoinHandle<()>) {
     let (orders, mut outgoing) = mpsc::channel(MEDIA_QUEUE);
     let (incoming, events) = mpsc::channel(MEDIA_QUEUE);
     let sender = media.clone();
     tokio::spawn(async move {
-        while let Some((worker, command)) = outgoing.recv().await {
+        while let Some((worker, order)) = outgoing.recv().await {
+            let sent = match order {
+                MediaOrder::Command(command) => sender.send(worker, command).await,
+                MediaOrder::Ask(question, reply) => sender.ask_for(worker, question, reply).await,
+            };
             // Ends the rooms' task too, which ends the process.
-            if sender.send(worker, command).await.is_err() {
+            if sent.is_err() {
                 break;
             }
         }
@@ -271,7 +284,7 @@ fn rooms(config: &Config, media: &MediaHandle) -> Result<(Directory, JoinHandle<
     });
     let chooser = media.clone();
     let next_worker = Box::new(move || chooser.worker_for_new_room());
-    Ok(Directory::start(settings, system::generator(), Media { orders, events, next_worker }))
+    Directory::start(settings, system::generator(), Media { orders, events, next_worker })
 }
 
 async fn listen(flag: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {

@@ -291,6 +291,33 @@ pub(super) async fn prefer_layers(
     Ok(Json(Done {}))
 }
 
+#[derive(Deserialize)]
+pub(super) struct Priority {
+    priority: u8,
+}
+
+pub(super) async fn prioritize(
+    State(api): Shared,
+    caller: Caller,
+    Path((_, consumer)): Path<(String, String)>,
+    Body(Priority { priority }): Body<Priority>,
+) -> Result<Json<Done>, Problem> {
+    api.act(caller, Intent::Use, move |turn, access| turn.prioritize(access, &consumer, priority)).await?;
+    Ok(Json(Done {}))
+}
+
+/// As every consumer begins.
+const NO_PRIORITY: u8 = 1;
+
+pub(super) async fn unset_priority(
+    State(api): Shared,
+    caller: Caller,
+    Path((_, consumer)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    api.act(caller, Intent::Use, move |turn, access| turn.prioritize(access, &consumer, NO_PRIORITY)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 pub(super) async fn leave(
     State(api): Shared,
     caller: Caller,

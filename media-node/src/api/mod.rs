@@ -12,6 +12,9 @@ mod handlers;
 mod limits;
 mod problem;
 mod server;
+mod stats;
+#[cfg(test)]
+mod tests;
 mod whip;
 
 use std::{sync::Arc, time::Duration};
@@ -69,6 +72,11 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/transports/{transport}/connect", post(handlers::connect))
         .route("/transports/{transport}/restart-ice", post(handlers::restart_ice))
         .route("/transports/{transport}/produce", post(handlers::produce))
+        .route("/transports/{transport}/stats", get(stats::transport))
+        .route("/producers/{producer}/stats", get(stats::producer))
+        .route("/consumers/{consumer}/stats", get(stats::consumer))
+        .route("/data-producers/{producer}/stats", get(stats::data_producer))
+        .route("/data-consumers/{consumer}/stats", get(stats::data_consumer))
         .route("/producers/{producer}", delete(handlers::close_producer))
         .route("/producers/{producer}/pause", post(handlers::pause_producer))
         .route("/producers/{producer}/resume", post(handlers::resume_producer))
@@ -81,6 +89,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/consumers/{consumer}/pause", post(handlers::pause_consumer))
         .route("/consumers/{consumer}/resume", post(handlers::resume_consumer))
         .route("/consumers/{consumer}/preferred-layers", post(handlers::prefer_layers))
+        .route("/consumers/{consumer}/priority", post(handlers::prioritize).delete(handlers::unset_priority))
         .route("/participants/{user}/leave", post(handlers::leave));
     Router::new()
         .nest("/api/rooms/{call_id}", room)

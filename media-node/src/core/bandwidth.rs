@@ -104,11 +104,13 @@ impl Core {
             }
             let lane = Lane::of(true, &mut transport.batch, &mut transport.paced, &mut transport.congestion);
             let Ok(mut lane) = lane else { break };
-            let stamps = Stamps { transport_cc: lane.transport_cc(), abs_send_time: abs_send_time(self.epoch, now) };
+            let (transport_cc, abs_send_time) = (lane.transport_cc(), abs_send_time(self.epoch, now));
+            let stamps = Stamps { transport_cc, abs_send_time, micros };
             let sealed = consumer.seal_padding(stamps, &mut srtp.outbound, lane.buffer());
-            if lane.end(sealed, micros).is_err() {
+            if lane.end(sealed.map(|_| ()), micros).is_err() {
                 break;
             }
+            transport.traffic.probation_sent.add(sealed.unwrap_or_default(), micros);
             self.stats.count(Counter::PaddingOut);
         }
     }

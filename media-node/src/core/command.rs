@@ -161,6 +161,8 @@ pub struct ProducerCodec {
     pub nack: bool,
     /// The publisher answers PLI.
     pub pli: bool,
+    /// The publisher heeds REMB.
+    pub remb: bool,
 }
 
 /// One stream of a producer. `ssrc: None` means that it is learned from mid/rid.
@@ -320,6 +322,13 @@ pub enum Command {
         consumer: ConsumerId,
         /// Those above what the producer sends mean all of them.
         layers: Layers,
+    },
+    /// How a consumer of pictures weighs against the client's others where bandwidth is short.
+    Prioritize {
+        /// Which.
+        consumer: ConsumerId,
+        /// 1 to 255; one that is higher goes first. 1 until it is set.
+        priority: u8,
     },
     /// Asks the publisher for a key frame (coalesced).
     RequestKeyFrame {

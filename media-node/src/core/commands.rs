@@ -35,6 +35,7 @@ impl Core {
             Command::CloseConsumer { consumer } => self.close_consumer(consumer, now),
             Command::ParkConsumer { consumer } => self.park_consumer(consumer, now),
             Command::PreferLayers { consumer, layers } => self.prefer_layers(consumer, layers, now),
+            Command::Prioritize { consumer, priority } => self.prioritize(consumer, priority, now),
             Command::RequestKeyFrame { consumer } => {
                 self.consumer_keys.get(&consumer).copied().map(|key| self.want_key_frame(key, now))
             }
@@ -130,10 +131,11 @@ impl Core {
         if let Some(transport) = self.transports.get_mut(key) {
             transport.dtls.close(now);
         }
-        self.flush_dtls(key);
+        self.flush_dtls(key, now);
         self.set_state(key, TransportState::Closed);
         let transport = self.transports.remove(key)?;
         self.note_available(transport.available, None);
+        self.note_incoming(transport.receiving.as_ref().and_then(|receiving| receiving.told()), None);
         self.timers.replace(key, transport.wake, None);
         for ufrag in transport.ice.ufrags() {
             self.ufrags.remove(ufrag);
@@ -177,6 +179,7 @@ impl Core {
         if let Some(room) = self.rooms.get_mut(&transport.room) {
             room.recent.joined(transport_key);
         }
+        self.review_receiving(transport_key);
         self.review_layers_wanted(key, now);
         Some(())
     }
@@ -224,6 +227,7 @@ impl Core {
             transport.producers.retain(|p| *p != key);
             transport.unbind(key);
         }
+        self.review_receiving(producer.transport);
         self.forget_speaker(producer.room, producer.id);
         self.restage(producer.room, now);
     }
@@ -319,6 +323,7 @@ impl Core {
     fn remove_consumer(&mut self, key: Key, now: Instant) -> Option<Consumer> {
         let consumer = self.consumers.remove(key)?;
         self.consumer_keys.remove(&consumer.id);
+        self.stats.layer_moved(consumer.told.map(|layers| layers.spatial), None);
         if consumer.layers.allowed().is_none() {
             let held = self.stats.gauge(Gauge::ConsumersHeld) as usize;
             self.stats.set(Gauge::ConsumersHeld, held.saturating_sub(1));
@@ -349,6 +354,15 @@ impl Core {
         if consumer.layers.encoding() != Some(aim.encoding) || leaves_out {
             self.want_key_frame(key, now);
         }
+        Some(())
+    }
+
+    fn prioritize(&mut self, id: ConsumerId, priority: u8, now: Instant) -> Option<()> {
+        let consumer = self.consumers.get_mut(*self.consumer_keys.get(&id)?)?;
+        consumer.priority = priority.max(1);
+        let transport = consumer.transport;
+        self.manage_bandwidth(transport, now);
+        self.reschedule(transport);
         Some(())
     }
 

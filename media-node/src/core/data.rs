@@ -6,6 +6,7 @@ use super::Core;
 use super::command::{
     DataConsumerId, DataProducerId, Delivery, Event, Reliability, RoomId, TransportId, TransportState,
 };
+use super::query::DataStats;
 use super::random::{Map, SeededHash};
 use super::sctp::{MAX_STREAMS, Message, Sctp};
 use super::slab::{Key, Slab};
@@ -18,6 +19,8 @@ struct DataProducer {
     transport: Key,
     stream: u16,
     consumers: Vec<Key>,
+    messages: u64,
+    bytes: u64,
 }
 
 /// A subscription to one.
@@ -27,6 +30,8 @@ struct DataConsumer {
     producer: Key,
     stream: u16,
     delivery: Delivery,
+    messages: u64,
+    bytes: u64,
 }
 
 /// All data channels of one event loop.
@@ -74,8 +79,15 @@ impl Core {
         }
         let transport = self.transports.get_mut(transport_key)?;
         transport.sctp.as_mut()?.bind(stream, !ordered);
-        let producer =
-            DataProducer { id, room: transport.room, transport: transport_key, stream, consumers: Vec::new() };
+        let producer = DataProducer {
+            id,
+            room: transport.room,
+            transport: transport_key,
+            stream,
+            consumers: Vec::new(),
+            messages: 0,
+            bytes: 0,
+        };
         let key = self.data.producers.insert(producer);
         transport.data_producers.push(key);
         self.data.producer_keys.insert(id, key);
@@ -104,7 +116,15 @@ impl Core {
         {
             return None;
         }
-        let consumer = DataConsumer { id, transport: transport_key, producer: producer_key, stream, delivery };
+        let consumer = DataConsumer {
+            id,
+            transport: transport_key,
+            producer: producer_key,
+            stream,
+            delivery,
+            messages: 0,
+            bytes: 0,
+        };
         let key = self.data.consumers.insert(consumer);
         transport.data_consumers.push(key);
         producer.consumers.push(key);
@@ -165,6 +185,20 @@ impl Core {
         self.flush_sctp(consumer.transport, now);
     }
 
+    /// How a data producer stands.
+    pub(super) fn data_producer_stats(&self, id: DataProducerId) -> Option<DataStats> {
+        let producer = self.data.producers.get(*self.data.producer_keys.get(&id)?)?;
+        Some(DataStats { messages: producer.messages, bytes: producer.bytes, buffered: 0 })
+    }
+
+    /// How a data consumer stands.
+    pub(super) fn data_consumer_stats(&mut self, id: DataConsumerId) -> Option<DataStats> {
+        let consumer = self.data.consumers.get(*self.data.consumer_keys.get(&id)?)?;
+        let sctp = self.transports.get_mut(consumer.transport).and_then(|transport| transport.sctp.as_mut());
+        let buffered = sctp.map_or(0, |sctp| sctp.buffered(consumer.stream));
+        Some(DataStats { messages: consumer.messages, bytes: consumer.bytes, buffered })
+    }
+
     fn producer_on(&self, transport: Key, stream: u16) -> Option<Key> {
         let bound = |key: &&Key| self.data.producers.get(**key).is_some_and(|p| p.stream == stream);
         self.transports.get(transport)?.data_producers.iter().find(bound).copied()
@@ -217,14 +251,18 @@ impl Core {
     }
 
     fn fan_out_message(&mut self, producer: Key, message: &Message, touched: &mut Vec<Key>, now: Instant) {
-        let Some(producer) = self.data.producers.get(producer) else { return };
+        let Some(producer) = self.data.producers.get_mut(producer) else { return };
+        producer.messages += 1;
+        producer.bytes += message.payload.len() as u64;
         let mut overflown = Vec::new();
         for &key in &producer.consumers {
-            let Some(consumer) = self.data.consumers.get(key) else { continue };
+            let Some(consumer) = self.data.consumers.get_mut(key) else { continue };
             let Some(transport) = self.transports.get_mut(consumer.transport) else { continue };
             let Some(sctp) = &mut transport.sctp else { continue };
             match sctp.send(consumer.stream, consumer.delivery, message, now) {
                 Ok(()) => {
+                    consumer.messages += 1;
+                    consumer.bytes += message.payload.len() as u64;
                     self.stats.count(Counter::DataMessagesOut);
                     touched.push(consumer.transport);
                 }

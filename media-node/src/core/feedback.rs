@@ -20,7 +20,11 @@ use super::lane::Lane;
 use super::producer::SenderInfo;
 use super::rtp::{Header, Values};
 use super::stats::{Counter, Drop, Fate};
+use super::tally::Outflow;
 use super::{Core, Key};
+
+/// More packets than this were never lost: a negative number in 24 bits (RFC 3550 §6.4.1), as duplicates make it.
+const MAX_LOST: u32 = 0x007f_ffff;
 
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
@@ -76,13 +80,13 @@ impl Core {
                 (TRANSPORT_FEEDBACK, TRANSPORT_CC) => self.on_transport_feedback(key, packet, now),
                 (PAYLOAD_FEEDBACK, PLI) => {
                     if let Ok(pli) = PictureLossIndication::unmarshal(&mut bytes) {
-                        self.on_key_frame_request(key, pli.media_ssrc, now);
+                        self.on_key_frame_request(key, pli.media_ssrc, |tally| tally.plis += 1, now);
                     }
                 }
                 (PAYLOAD_FEEDBACK, FIR) => {
                     if let Ok(fir) = FullIntraRequest::unmarshal(&mut bytes) {
                         for entry in &fir.fir {
-                            self.on_key_frame_request(key, entry.ssrc, now);
+                            self.on_key_frame_request(key, entry.ssrc, |tally| tally.firs += 1, now);
                         }
                     }
                 }
@@ -122,21 +126,26 @@ impl Core {
             if report.ssrc != consumer.ssrc {
                 continue;
             }
-            consumer.feedback.fraction_lost = report.fraction_lost;
-            consumer.feedback.lost = report.total_lost;
-            consumer.feedback.jitter = report.jitter;
+            let feedback = consumer.feedback.get_or_insert_default();
+            feedback.fraction_lost = report.fraction_lost;
+            feedback.lost = if report.total_lost > MAX_LOST { 0 } else { report.total_lost };
+            feedback.jitter = report.jitter;
+            self.stats.add(Counter::LostBySubscribers, consumer.tally.close(feedback.lost));
             if let Some((middle, sent)) = consumer.last_report
                 && middle == report.last_sender_report
             {
                 let held = Duration::from_micros((u64::from(report.delay) * 1_000_000) >> 16);
                 let round_trip = now.saturating_duration_since(sent).saturating_sub(held);
-                consumer.feedback.round_trip_micros = round_trip.as_micros().min(10_000_000) as u32;
+                feedback.round_trip_micros = Some(round_trip.as_micros().min(10_000_000) as u32);
             }
         }
     }
 
-    fn on_key_frame_request(&mut self, key: Key, ssrc: u32, now: Instant) {
+    fn on_key_frame_request(&mut self, key: Key, ssrc: u32, note: fn(&mut Outflow), now: Instant) {
         let Some(&consumer) = self.transports.get(key).and_then(|t| t.sinks.get(&ssrc)) else { return };
+        if let Some(consumer) = self.consumers.get_mut(consumer) {
+            note(&mut consumer.tally);
+        }
         self.stats.count(Counter::KeyFrameRequestsIn);
         self.want_key_frame(consumer, now);
     }
@@ -145,9 +154,11 @@ impl Core {
         let Some(&consumer_key) = self.transports.get(key).and_then(|t| t.sinks.get(&nack.media_ssrc)) else {
             return;
         };
-        if self.consumers.get(consumer_key).is_none_or(|c| !c.nack || c.ssrc != nack.media_ssrc) {
+        let Some(consumer) = self.consumers.get_mut(consumer_key) else { return };
+        if !consumer.nack || consumer.ssrc != nack.media_ssrc {
             return;
         }
+        consumer.tally.nacks += 1;
         for pair in &nack.nacks {
             let sequences = std::iter::once(pair.packet_id).chain(
                 (0..16)
@@ -156,6 +167,9 @@ impl Core {
             );
             for sequence in sequences {
                 self.stats.count(Counter::NacksIn);
+                if let Some(consumer) = self.consumers.get_mut(consumer_key) {
+                    consumer.tally.nacked += 1;
+                }
                 if let Err(reason) = self.resend(key, consumer_key, sequence, now) {
                     self.stats.drop(reason);
                 }
@@ -174,17 +188,24 @@ impl Core {
         let (out_index, source, shift) = consumer.origin(sequence).ok_or(Drop::NackMiss)?;
         // Where a queue has built up, receiver reports say so too late, and every answer would go out twice.
         let queued = transport.congestion.as_ref().map_or(0, |congestion| congestion.round_trip());
-        let round_trip = Duration::from_micros(queued.max(u64::from(consumer.feedback.round_trip_micros)));
+        let round_trip = Duration::from_micros(queued.max(consumer.round_trip().into()));
         let flush_at = now + self.config.batch_delay;
+        let micros = micros_since(self.epoch, now);
         if consumer.rtx.is_none() {
             if consumer.sealed(out_index).is_none() {
                 return Err(Drop::NackMiss);
             }
+            let first = !consumer.resends.has(out_index);
             if !consumer.resends.allow(out_index, now, round_trip, &self.config) {
                 return Err(Drop::NackSuppressed);
             }
             self.outbox.queue(key, transport, flush_at);
-            transport.batch.push(consumer.sealed(out_index).ok_or(Drop::NackMiss)?);
+            let sealed = consumer.sealed(out_index).ok_or(Drop::NackMiss)?;
+            let overhead = transport.srtp.as_ref().map_or(0, |srtp| srtp.outbound.rtp_overhead());
+            transport.batch.push(sealed);
+            transport.traffic.rtx_sent.add(sealed.len().saturating_sub(overhead), micros);
+            consumer.tally.resent += 1;
+            consumer.tally.repaired += u64::from(first);
             self.stats.count(Counter::ResentVerbatim);
             return Ok(());
         }
@@ -196,6 +217,7 @@ impl Core {
         let values = Values::read(packet, &header.extensions, &producer.ids);
         let dependency = descriptor(codec.codec, &values).and_then(|descriptor| stream.recall(descriptor));
         let incoming = understand(codec, packet, header, values, dependency).ok_or(Drop::NackMiss)?;
+        let first = !consumer.resends.has(out_index);
         if !consumer.resends.allow(out_index, now, round_trip, &self.config) {
             return Err(Drop::NackSuppressed);
         }
@@ -203,9 +225,13 @@ impl Core {
         let srtp = transport.srtp.as_mut().ok_or(Drop::ConsumerNotConnected)?;
         let (batch, paced) = (&mut transport.batch, &mut transport.paced);
         let mut lane = Lane::of(consumer.has_transport_cc, batch, paced, &mut transport.congestion)?;
-        let stamps = Stamps { transport_cc: lane.transport_cc(), abs_send_time: abs_send_time(self.epoch, now) };
+        let stamps =
+            Stamps { transport_cc: lane.transport_cc(), abs_send_time: abs_send_time(self.epoch, now), micros };
         let sealed = consumer.seal_rtx(&incoming, sequence, shift, stamps, &mut srtp.outbound, lane.buffer());
-        lane.end(sealed, micros_since(self.epoch, now))?;
+        lane.end(sealed.map(|_| ()), micros)?;
+        transport.traffic.rtx_sent.add(sealed?, micros);
+        consumer.tally.resent += 1;
+        consumer.tally.repaired += u64::from(first);
         self.stats.count(Counter::ResentRtx);
         self.stats.count(Counter::RtpOut);
         Ok(())

@@ -1,6 +1,6 @@
 //! The packet path: a publisher's packet is opened once and sealed for each subscriber.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::bandwidth::micros_since;
 use super::codec::{Dependency, has_key_frames, picture};
@@ -39,7 +39,15 @@ impl Core {
         };
         let packet = &mut datagram[..opened.len];
         self.note_arrival(key, &opened, packet, &header, now);
-        self.accept(opened, packet, header, now)
+        let Opened { producer, encoding, rtx, .. } = opened;
+        let fate = self.accept(opened, packet, header, now);
+        if let Err(Drop::UnknownPayloadType | Drop::MalformedRtp | Drop::RtxRedundant | Drop::RtxUnbound) = fate
+            && let Some(stream) = self.producers.get_mut(producer).and_then(|p| p.streams.get_mut(encoding))
+        {
+            let tally = &mut stream.tally;
+            *(if rtx { &mut tally.rtx_discarded } else { &mut tally.discarded }) += 1;
+        }
+        fate
     }
 
     /// An SSRC that was not signalled: it may belong to a producer that still learns one. Nothing is
@@ -72,7 +80,14 @@ impl Core {
         let Some(producer) = self.producers.get(opened.producer) else { return };
         let Some(transport) = self.transports.get_mut(key) else { return };
         let values = Values::read(packet, &header.extensions, &producer.ids);
+        let micros = micros_since(self.epoch, now);
+        let traffic = &mut transport.traffic;
+        (if opened.rtx { &mut traffic.rtx_received } else { &mut traffic.rtp_received }).add(opened.len, micros);
         let mut moved = false;
+        if let Some(receiving) = &mut transport.receiving {
+            let due = receiving.arrived(values.abs_send_time(), packet.len(), micros);
+            moved |= arm(&mut transport.deadlines.remb, now + Duration::from_micros(due));
+        }
         if let Some(sequence) = values.transport_cc()
             && transport.arrivals.record(sequence, now)
         {
@@ -100,8 +115,9 @@ impl Core {
         if opened.rtx {
             // Probing for bandwidth, Chromium sends RTX packets of padding alone.
             if header.payload_len(packet).ok_or(Drop::MalformedRtp)? < 2 {
-                return Err(Drop::RtxRedundant);
+                return Err(Drop::RtxPadding);
             }
+            producer.streams[opened.encoding].tally.resent += 1;
             let codec = producer.rtx_codec(header.payload_type).ok_or(Drop::UnknownPayloadType)?;
             let payload_type = codec.payload_type;
             let ssrc = producer.streams[opened.encoding].ssrc.ok_or(Drop::RtxUnbound)?;
@@ -182,7 +198,10 @@ impl Core {
             match delivered {
                 Ok(true) => sent += 1,
                 Ok(false) => {}
-                Err(reason) => path.stats.drop(reason),
+                Err(reason) => {
+                    consumer.tally.discarded += u64::from(matches!(reason, Drop::ConsumerTooLate | Drop::PacerFull));
+                    path.stats.drop(reason);
+                }
             }
             let Some(aim) = aim.filter(|_| reachable) else { continue };
             if consumer.needs_key_frame_of(incoming, aim, active) {
@@ -193,7 +212,8 @@ impl Core {
                 && let Some(layers) = consumer.gets(producer, active)
                 && consumer.told != Some(layers)
             {
-                consumer.told = Some(layers);
+                let before = consumer.told.replace(layers);
+                path.stats.layer_moved(before.map(|layers| layers.spatial), Some(layers.spatial));
                 path.stats.count(Counter::LayerSwitches);
                 let (consumer, transport) = (consumer.id, transport.id);
                 self.events.push_back(Event::LayersChanged { consumer, transport, layers });
@@ -344,9 +364,11 @@ impl Path<'_> {
         let srtp = transport.srtp.as_mut().ok_or(Drop::ConsumerNotConnected)?;
         let (batch, paced) = (&mut transport.batch, &mut transport.paced);
         let mut lane = Lane::of(consumer.has_transport_cc, batch, paced, &mut transport.congestion)?;
-        let stamps = Stamps { transport_cc: lane.transport_cc(), abs_send_time: self.abs_send_time };
+        let stamps =
+            Stamps { transport_cc: lane.transport_cc(), abs_send_time: self.abs_send_time, micros: self.micros };
         let sealed = consumer.seal(incoming, place, stamps, &mut srtp.outbound, lane.buffer(), self.now);
-        lane.end(sealed, self.micros)?;
+        lane.end(sealed.map(|_| ()), self.micros)?;
+        transport.traffic.rtp_sent.add(sealed?, self.micros);
         self.stats.count(Counter::RtpOut);
         Ok(true)
     }

@@ -227,6 +227,11 @@ impl Ice {
         self.selected
     }
 
+    /// Whether the client has chosen where to send to.
+    pub fn is_nominated(&self) -> bool {
+        self.nominated
+    }
+
     /// When consent to send to the selected tuple ends (RFC 7675 §5.1). If it has ended, the tuple checked
     /// last takes its place; `None` if consent to that has ended, too.
     pub fn consent(&mut self, now: Instant, timeout: Duration) -> Option<Instant> {

@@ -24,7 +24,7 @@ mod bandwidth;
 mod batch;
 pub(crate) mod codec;
 mod commands;
-mod congestion;
+pub(crate) mod congestion;
 mod consumer;
 mod data;
 mod demux;
@@ -34,14 +34,17 @@ mod forward;
 mod history;
 pub(crate) mod ice;
 mod lane;
+mod meter;
 mod nack;
 mod outbox;
 mod producer;
 mod query;
 mod random;
 mod receive;
+mod remb;
 mod reports;
 pub(crate) mod rtp;
+mod score;
 pub(crate) mod sctp;
 pub(crate) mod sequence;
 mod share;
@@ -49,6 +52,7 @@ mod slab;
 mod speaker;
 mod srtp;
 mod stage;
+mod tally;
 mod timers;
 mod transport;
 mod twcc;
@@ -70,10 +74,13 @@ pub use consumer::Feedback;
 pub use ice::Protocol;
 pub use identity::{Identity, IdentityError};
 pub use outbox::Transmit;
-pub use query::{ConsumerStats, ProducerStats, StreamStats, TransportStats};
+pub use query::{
+    Answer, ConsumerStats, DataStats, DtlsState, Flow, IceState, ProducerStats, Question, SctpState, SelectedTuple,
+    StreamStats, TransportStats,
+};
 pub use sctp::limits as data_limits;
 pub use stage::RoomLimits;
-pub use stats::{Counter, Drop, Fate, Gauge, Stats};
+pub use stats::{BATCHES, Counter, Drop, Fate, Gauge, Stats};
 
 use command::{ConsumerId, Event, ProducerId, RoomId, TransportId, TransportState};
 use consumer::Consumer;
@@ -198,6 +205,7 @@ impl Core {
         let (reports, nacks) = (due(&mut deadlines.reports), due(&mut deadlines.nacks));
         let (key_frames, layers_wanted) = (due(&mut deadlines.key_frames), due(&mut deadlines.layers_wanted));
         let (pacing, bandwidth) = (due(&mut deadlines.pacing), due(&mut deadlines.bandwidth));
+        let remb = due(&mut deadlines.remb);
         let outcome = transport.dtls.handle_timeout(now);
         self.after_dtls(key, outcome, now);
         self.wake_sctp(key, now);
@@ -221,6 +229,9 @@ impl Core {
         }
         if reports {
             self.send_reports(key, now);
+        }
+        if remb {
+            self.send_remb(key, now);
         }
         if bandwidth {
             self.manage_bandwidth(key, now);

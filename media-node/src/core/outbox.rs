@@ -121,6 +121,7 @@ impl Core {
             let payload = &self.outbox.current;
             self.stats.count(Counter::PacketsOut);
             self.stats.count(Counter::Transmits);
+            self.stats.sent_together(1);
             self.stats.add(Counter::BytesOut, payload.len() as u64);
             return Some(Transmit {
                 protocol: tuple.protocol,
@@ -164,7 +165,9 @@ impl Core {
         self.stats.add(Counter::PacketsOut, run.packets as u64);
         self.stats.count(Counter::Transmits);
         self.stats.add(Counter::BytesOut, (run.end - run.start) as u64);
-        let transport = self.transports.get(key).expect("found it in the loop above");
+        self.stats.sent_together(run.packets);
+        let transport = self.transports.get_mut(key).expect("found it in the loop above");
+        transport.traffic.sent.add_many(run.packets, run.end - run.start, micros_since(self.epoch, now));
         Some(Transmit {
             protocol: tuple.protocol,
             local: tuple.local,
@@ -178,6 +181,11 @@ impl Core {
     /// A listener did not take this many events.
     pub fn events_lost(&mut self, events: u64) {
         self.stats.add(Counter::EventsLost, events);
+    }
+
+    /// The system refused to segment this many transmits: their datagrams left one by one.
+    pub fn segmentation_refused(&mut self, transmits: usize) {
+        self.stats.add(Counter::SegmentationRefused, transmits as u64);
     }
 
     /// The socket took no more, or the path refused: these datagrams are lost like any other.

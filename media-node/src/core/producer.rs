@@ -11,9 +11,11 @@ use super::history::{History, Limits};
 use super::layers::Rates;
 use super::nack::{Arrival, Missings};
 use super::rtp::{Ids, Values};
+use super::score::Interval;
 use super::slab::Key;
 use super::srtp::IndexWindow;
 use super::stage::Level;
+use super::tally::Inflow;
 use super::wanted::Wanted;
 
 /// A published track.
@@ -64,6 +66,7 @@ impl Producer {
                 history: History::new(history),
                 sender_info: None,
                 key_frames: KeyFrameRequests::default(),
+                tally: Inflow::new(spec.kind),
             })
             .collect();
         let mut this = Self {
@@ -195,6 +198,7 @@ pub(crate) struct Stream {
     pub history: History,
     pub sender_info: Option<SenderInfo>,
     pub key_frames: KeyFrameRequests,
+    pub tally: Inflow,
 }
 
 impl Stream {
@@ -224,11 +228,40 @@ impl Stream {
     /// Notes a packet; `None` if it has been received before (as itself or repaired).
     pub fn receive(&mut self, packet: &Received, now: Instant, config: &Config) -> Option<Arrival> {
         let highest = self.reception.as_ref().map(|r| r.highest());
+        if self.reception.is_some() && !self.is_active(now, self.tally.inactive_after) {
+            self.tally.score.reset();
+        }
         let reception = self.reception.get_or_insert_with(|| Reception::new(packet, now));
         reception.window.check(packet.index).ok()?;
         reception.window.accept(packet.index);
         reception.count(packet, now);
-        Some(self.missings.arrived(packet.index, highest, now, config))
+        let arrival = self.missings.arrived(packet.index, highest, now, config);
+        self.tally.by_rtx += u64::from(packet.repaired);
+        if arrival == Arrival::Recovered {
+            self.tally.repaired += 1;
+            // Without RTX what is sent again is told by nothing but its number.
+            self.tally.resent += u64::from(!packet.repaired);
+        }
+        Some(arrival)
+    }
+
+    /// Closes an interval of the statistics. Returns what became of its packets, unless none is being sent.
+    pub fn account(&mut self, now: Instant) -> Option<Interval> {
+        if !self.is_active(now, self.tally.inactive_after) {
+            return None;
+        }
+        let reception = self.reception.as_ref()?;
+        Some(self.tally.close(reception.expected(), reception.received))
+    }
+
+    /// How well it gets through, 0 to 10.
+    pub fn score(&self, now: Instant) -> u8 {
+        if self.is_active(now, self.tally.inactive_after) { self.tally.score.value() } else { 0 }
+    }
+
+    /// Packets that did not come by themselves, repaired ones included.
+    pub fn lost(&self) -> u64 {
+        self.reception.as_ref().map_or(0, |reception| reception.lost() + self.tally.by_rtx)
     }
 }
 
@@ -304,14 +337,19 @@ impl Reception {
         (self.jitter >> 4) as u32
     }
 
+    /// Packets that should have come since the start.
+    pub fn expected(&self) -> u64 {
+        self.highest() + 1 - self.first
+    }
+
     /// Packets lost since the start; negative values (duplicates) count as none.
     pub fn lost(&self) -> u64 {
-        (self.highest() + 1 - self.first).saturating_sub(self.received)
+        self.expected().saturating_sub(self.received)
     }
 
     /// Fraction of packets lost since the last call, in 256ths (RFC 3550 A.3).
     pub fn fraction_lost(&mut self) -> u8 {
-        let expected = self.highest() + 1 - self.first;
+        let expected = self.expected();
         let expected_interval = expected - self.expected_prior.min(expected);
         let received_interval = self.received - self.received_prior;
         self.expected_prior = expected;

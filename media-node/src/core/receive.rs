@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use super::bandwidth::micros_since;
 use super::command::TransportState;
 use super::demux::{Content, classify};
 use super::dtls::Outcome;
@@ -56,6 +57,9 @@ impl Core {
             return self.on_stun(tuple, datagram, now);
         }
         let key = *self.tuples.get(&tuple).ok_or(Drop::UnknownTuple)?;
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.traffic.received.add(datagram.len(), micros_since(self.epoch, now));
+        }
         match content {
             Content::Stun => unreachable!("handled above"),
             Content::Dtls => self.on_dtls(key, datagram, now),
@@ -105,7 +109,15 @@ impl Core {
                 owner.ice.forget(tuple);
             }
         }
-        if let Some(answer) = check.answer(tuple.remote, &password, crypto) {
+        let answer = check.answer(tuple.remote, &password, crypto);
+        if let Some(transport) = self.transports.get_mut(key) {
+            let micros = micros_since(self.epoch, now);
+            transport.traffic.received.add(datagram.len(), micros);
+            if let Some(answer) = &answer {
+                transport.traffic.sent.add(answer.len(), micros);
+            }
+        }
+        if let Some(answer) = answer {
             self.outbox.urgent(tuple, answer);
         }
         if check.role_conflict() {
@@ -147,7 +159,7 @@ impl Core {
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(reason) => {
-                self.flush_dtls(key);
+                self.flush_dtls(key, now);
                 return Err(reason);
             }
         };
@@ -159,7 +171,7 @@ impl Core {
 
     /// Sends what DTLS wants sent and acts on its news.
     pub(super) fn after_dtls(&mut self, key: Key, outcome: Outcome, now: Instant) {
-        self.flush_dtls(key);
+        self.flush_dtls(key, now);
         match outcome {
             Outcome::Nothing => {}
             Outcome::Keys(keys) => {
@@ -185,11 +197,12 @@ impl Core {
         }
     }
 
-    pub(super) fn flush_dtls(&mut self, key: Key) {
+    pub(super) fn flush_dtls(&mut self, key: Key, now: Instant) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         self.stats.add(Counter::FlightsRepeated, std::mem::take(&mut transport.dtls.repeated));
         while let Some(datagram) = transport.dtls.poll_transmit() {
             if let Some(tuple) = transport.ice.selected() {
+                transport.traffic.sent.add(datagram.len(), micros_since(self.epoch, now));
                 self.outbox.urgent(tuple, datagram);
             }
         }

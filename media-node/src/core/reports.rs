@@ -24,7 +24,7 @@ const MAX_COMPOUND: usize = 1100;
 /// Reception report blocks in one report (RFC 3550 §6.4.1: five bits).
 const MAX_BLOCKS: usize = 31;
 
-fn marshal(packet: &dyn Packet) -> Option<Vec<u8>> {
+pub(super) fn marshal(packet: &dyn Packet) -> Option<Vec<u8>> {
     let mut bytes = vec![0; packet.marshal_size()];
     let len = packet.marshal_to(&mut bytes).ok()?;
     bytes.truncate(len);
@@ -60,6 +60,8 @@ impl Core {
                 }
                 if let (Some(media_ssrc), false) = (stream.ssrc, ask.is_empty()) {
                     self.stats.add(Counter::NacksOut, ask.len() as u64);
+                    stream.tally.nacks += 1;
+                    stream.tally.nacked += ask.len() as u64;
                     let nacks = nack_pairs_from_sequence_numbers(&ask);
                     requests.extend(marshal(&TransportLayerNack { sender_ssrc: ssrc, media_ssrc, nacks }));
                 }
@@ -91,6 +93,7 @@ impl Core {
                 };
                 if due <= now {
                     stream.key_frames.sent(now);
+                    stream.tally.plis += 1;
                     requests.extend(marshal(&PictureLossIndication { sender_ssrc: ssrc, media_ssrc }));
                 }
                 if let Some(due) = stream.key_frames.due(now, interval) {
@@ -132,12 +135,20 @@ impl Core {
         }
         let (producers, consumers, ssrc) = (transport.producers.clone(), transport.consumers.clone(), transport.ssrc);
         transport.deadlines.reports = Some(now + self.config.report_interval);
-        let room_limit = self.rooms.get(&transport.room).and_then(|room| room.max_publish_bitrate);
-        let mut blocks = Vec::new();
+        // Where the path is estimated here, what that carries is told together with the limit.
+        let is_told = transport.receiving.is_some();
+        let room = self.rooms.get(&transport.room);
+        let room_limit = room.and_then(|room| room.max_publish_bitrate).filter(|_| !is_told);
+        let (mut blocks, mut expected, mut lost) = (Vec::new(), 0, 0);
         for producer in producers {
             let Some(producer) = self.producers.get_mut(producer) else { continue };
+            for interval in producer.streams.iter_mut().filter_map(|stream| stream.account(now)) {
+                expected += interval.packets + interval.lost;
+                lost += interval.lost;
+            }
             blocks.extend(producer.streams.iter_mut().filter_map(|s| reception_report(s, now)));
         }
+        self.note_loss_received(key, expected, lost, now);
         if !blocks.is_empty()
             && let Some(limit) = room_limit
         {
@@ -145,6 +156,7 @@ impl Core {
             let ssrcs = blocks.iter().map(|block| block.ssrc).collect();
             let limit = ReceiverEstimatedMaximumBitrate { sender_ssrc: ssrc, bitrate: limit as f32, ssrcs };
             if let Some(bytes) = marshal(&limit) {
+                self.stats.count(Counter::RembOut);
                 self.send_rtcp(key, bytes, now);
             }
         }

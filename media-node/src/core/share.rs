@@ -19,9 +19,10 @@ const PROVEN: Duration = Duration::from_secs(15);
 /// Where nothing can be probed with, a paused stream is tried again after this long.
 const TRIAL: Duration = Duration::from_secs(10);
 
-/// The pictures of whoever speaks, and those of everybody else.
-const SPEAKER: u8 = 2;
-const OTHERS: u8 = 1;
+/// Of what the client itself holds for equal, the pictures of whoever speaks come before those of everybody else.
+const fn rank(priority: u8, speaks: bool) -> u16 {
+    2 * priority as u16 + speaks as u16
+}
 
 /// What one stream went through.
 #[derive(Debug, Default)]
@@ -77,7 +78,7 @@ impl Core {
             let ladder = ladder(producer, consumer.layers.preferred(), now, &self.config);
             keys.push(*consumer_key);
             demands.push(Demand {
-                priority: if speaker == Some(producer.transport) { SPEAKER } else { OTHERS },
+                priority: rank(consumer.priority, speaker == Some(producer.transport)),
                 current: place(&ladder, consumer.layers.allowed()),
                 held: consumer.share.is_held(now),
                 ladder,

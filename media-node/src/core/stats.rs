@@ -87,7 +87,9 @@ named! {
         SrtpTooOld = "srtp_too_old",
         /// The payload type is none of the producer's.
         UnknownPayloadType = "unknown_payload_type",
-        /// RTX without payload (bandwidth probing) or for a packet that has arrived already.
+        /// RTX without payload: the publisher finds out what its path carries.
+        RtxPadding = "rtx_padding",
+        /// A packet, or RTX for one, that has arrived already.
         RtxRedundant = "rtx_redundant",
         /// RTX for a stream that is not known yet.
         RtxUnbound = "rtx_unbound",
@@ -171,6 +173,8 @@ named! {
         Recovered = "recovered",
         /// Lost packets of publishers that were given up.
         Lost = "lost",
+        /// Packets that subscribers report as lost.
+        LostBySubscribers = "lost_by_subscribers",
         /// PLI and FIR received from subscribers.
         KeyFrameRequestsIn = "key_frame_requests_in",
         /// PLI sent to publishers.
@@ -193,6 +197,10 @@ named! {
         SctpLost = "sctp_lost",
         /// REMB received.
         RembIn = "remb_in",
+        /// REMB sent to publishers.
+        RembOut = "remb_out",
+        /// Batches that the system refused to segment, so that their datagrams left one by one.
+        SegmentationRefused = "segmentation_refused",
         /// Probes for bandwidth towards subscribers.
         Probes = "bandwidth_probes",
         /// Packets of padding that they were made of.
@@ -225,6 +233,14 @@ named! {
         ConsumersHeld = "consumers_paused_by_bandwidth",
         /// Bits per second that the paths to all subscribers are taken to carry together.
         AvailableOutgoing = "available_outgoing_bitrate",
+        /// Bits per second that the paths from all publishers with REMB are taken to carry together.
+        AvailableIncoming = "available_incoming_bitrate",
+        /// Consumers of layered tracks that were given the lowest spatial layer last.
+        SpatialLayer0 = "consumers_of_spatial_layer_0",
+        /// The next one.
+        SpatialLayer1 = "consumers_of_spatial_layer_1",
+        /// The third, or one above.
+        SpatialLayer2 = "consumers_of_spatial_layer_2",
         /// Validated tuples.
         Tuples = "tuples",
     }
@@ -241,23 +257,32 @@ pub enum Fate {
     Dropped(Drop),
 }
 
+/// Most datagrams of the transmits that are counted together: one more class holds all that are larger.
+pub const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+
 /// Counters and gauges of one core. Counters only grow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stats {
     counters: [u64; Counter::COUNT],
     drops: [u64; Drop::COUNT],
     gauges: [u64; Gauge::COUNT],
+    batches: [u64; BATCHES.len() + 1],
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { counters: [0; Counter::COUNT], drops: [0; Drop::COUNT], gauges: [0; Gauge::COUNT] }
+        Self {
+            counters: [0; Counter::COUNT],
+            drops: [0; Drop::COUNT],
+            gauges: [0; Gauge::COUNT],
+            batches: [0; BATCHES.len() + 1],
+        }
     }
 }
 
 impl Stats {
     /// Number of values that [`Stats::values`] yields.
-    pub const LEN: usize = Counter::COUNT + Drop::COUNT + Gauge::COUNT;
+    pub const LEN: usize = Counter::COUNT + Drop::COUNT + Gauge::COUNT + BATCHES.len() + 1;
 
     /// A counter.
     pub fn counter(&self, counter: Counter) -> u64 {
@@ -279,14 +304,19 @@ impl Stats {
         self.drops.iter().sum()
     }
 
+    /// Transmits by how many datagrams they were: up to each of [`BATCHES`] and above the one before, then those above all.
+    pub fn batches(&self) -> &[u64] {
+        &self.batches
+    }
+
     /// All values in a fixed order, for publication through atomics.
     pub fn values(&self) -> impl Iterator<Item = u64> + '_ {
-        self.counters.iter().chain(&self.drops).chain(&self.gauges).copied()
+        self.counters.iter().chain(&self.drops).chain(&self.gauges).chain(&self.batches).copied()
     }
 
     /// The reverse of [`Stats::values`], added onto `self`; missing values count as zero.
     pub fn add_values(&mut self, values: impl IntoIterator<Item = u64>) {
-        let slots = self.counters.iter_mut().chain(&mut self.drops).chain(&mut self.gauges);
+        let slots = self.counters.iter_mut().chain(&mut self.drops).chain(&mut self.gauges).chain(&mut self.batches);
         for (slot, value) in slots.zip(values) {
             *slot += value;
         }
@@ -304,6 +334,26 @@ impl Stats {
         self.drops[reason as usize] += 1;
     }
 
+    /// A consumer that was given up to `before` is given up to the spatial layer `now`.
+    pub(crate) fn layer_moved(&mut self, before: Option<u8>, now: Option<u8>) {
+        let gauge = |layer: u8| match layer {
+            0 => Gauge::SpatialLayer0,
+            1 => Gauge::SpatialLayer1,
+            _ => Gauge::SpatialLayer2,
+        };
+        if let Some(before) = before {
+            let count = &mut self.gauges[gauge(before) as usize];
+            *count = count.saturating_sub(1);
+        }
+        if let Some(now) = now {
+            self.gauges[gauge(now) as usize] += 1;
+        }
+    }
+
+    pub(crate) fn sent_together(&mut self, packets: usize) {
+        self.batches[BATCHES.partition_point(|most| *most < packets)] += 1;
+    }
+
     pub(crate) fn set(&mut self, gauge: Gauge, value: usize) {
         self.gauges[gauge as usize] = value as u64;
     }
@@ -319,10 +369,20 @@ mod tests {
         stats.add(Counter::BytesIn, 7);
         stats.drop(Drop::SrtpReplay);
         stats.set(Gauge::Tuples, 3);
+        stats.sent_together(8);
         let mut copy = Stats::default();
         copy.add_values(stats.values());
         assert_eq!(copy, stats);
         assert_eq!(stats.values().count(), Stats::LEN);
+    }
+
+    #[test]
+    fn batches_are_counted_by_their_size() {
+        let mut stats = Stats::default();
+        for packets in [1, 1, 2, 3, 4, 5, 64, 65, 128] {
+            stats.sent_together(packets);
+        }
+        assert_eq!(stats.batches(), [2, 1, 2, 1, 0, 0, 1, 2]);
     }
 
     #[test]

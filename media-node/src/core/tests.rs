@@ -13,12 +13,15 @@ use super::*;
 mod bandwidth;
 mod calls;
 mod data;
+mod flood;
 mod handshake;
 mod hostile;
 mod layers;
 mod loss;
 mod moves;
+mod remb;
 mod stage;
+mod statistics;
 mod streams;
 
 /// A publisher with sound and pictures, a subscriber to both: the SSRCs received under.

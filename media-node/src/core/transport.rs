@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::batch::Batch;
 use super::command::{DtlsRole, Fingerprint, IceCredentials, RoomId, TransportId, TransportState};
-use super::congestion::Congestion;
+use super::congestion::{Congestion, Receiving};
 use super::consumer::Parked;
 use super::dtls::Dtls;
 use super::ice::Ice;
@@ -12,6 +12,7 @@ use super::random::{Map, SeededHash};
 use super::sctp::Sctp;
 use super::slab::Key;
 use super::srtp::{IndexWindow, Srtp};
+use super::tally::Traffic;
 use super::twcc::Arrivals;
 
 /// Streams of closed producers whose SRTP position is kept, so that an SSRC can be published again.
@@ -40,12 +41,14 @@ pub(crate) struct Deadlines {
     pub layers_wanted: Option<Instant>,
     pub pacing: Option<Instant>,
     pub bandwidth: Option<Instant>,
+    pub remb: Option<Instant>,
 }
 
 impl Deadlines {
     pub fn earliest(&self) -> Option<Instant> {
-        let Self { connect, consent, feedback, reports, nacks, key_frames, layers_wanted, pacing, bandwidth } = *self;
-        let all = [connect, consent, feedback, reports, nacks, key_frames, layers_wanted, pacing, bandwidth];
+        let Self { connect, consent, feedback, reports, nacks, key_frames, layers_wanted, pacing, bandwidth, remb } =
+            *self;
+        let all = [connect, consent, feedback, reports, nacks, key_frames, layers_wanted, pacing, bandwidth, remb];
         all.into_iter().flatten().min()
     }
 }
@@ -102,6 +105,11 @@ pub(crate) struct Transport {
     pub wake: Option<Instant>,
     /// Media in either direction since the last reports.
     pub active: bool,
+    pub traffic: Traffic,
+    /// Fraction of the client's packets that did not come, smoothed over a few reports.
+    pub loss_received: Option<f64>,
+    /// The path from the publisher, where it is to be told by REMB what that carries.
+    pub receiving: Option<Box<Receiving>>,
 }
 
 impl Transport {
@@ -142,6 +150,9 @@ impl Transport {
             deadlines: Deadlines::default(),
             wake: None,
             active: false,
+            traffic: Traffic::default(),
+            loss_received: None,
+            receiving: None,
         }
     }
 

@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::WorkerId;
 use super::shared::{Directory, Shared};
 use super::worker::Order;
-use crate::core::command::{Command, ConsumerId, Event, Fingerprint, ProducerId, TransportId};
-use crate::core::{ConsumerStats, ProducerStats, Stats, TransportStats};
+use crate::core::command::{Command, Event, Fingerprint};
+use crate::core::{Answer, Question, Stats};
 
 /// Events that one listener may be behind. When full, each worker keeps its events for it and tries again.
 const EVENTS: usize = 4096;
@@ -71,14 +71,29 @@ impl MediaHandle {
         link.orders.send(order).await.map_err(|_| Closed(worker))
     }
 
-    async fn ask<T>(
+    /// How something stands, after all that was ordered before; `None` if the worker has no such thing.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`].
+    pub async fn ask(&self, worker: WorkerId, question: Question) -> Result<Option<Answer>, Closed> {
+        let (reply, answer) = oneshot::channel();
+        self.ask_for(worker, question, reply).await?;
+        answer.await.map_err(|_| Closed(worker))
+    }
+
+    /// As [`Self::ask`], for somebody else.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`].
+    pub async fn ask_for(
         &self,
         worker: WorkerId,
-        question: impl FnOnce(oneshot::Sender<Option<T>>) -> Order,
-    ) -> Result<Option<T>, Closed> {
-        let (reply, answer) = oneshot::channel();
-        self.order(worker, question(reply)).await?;
-        answer.await.map_err(|_| Closed(worker))
+        question: Question,
+        reply: oneshot::Sender<Option<Answer>>,
+    ) -> Result<(), Closed> {
+        self.order(worker, Order::Ask(question, reply)).await
     }
 
     /// SHA-256 of the certificate of this process.
@@ -119,30 +134,9 @@ impl MediaHandle {
         self.links.iter().map(|link| link.shared.lag()).max().unwrap_or_default()
     }
 
-    /// How a transport stands; `None` if the worker has no such transport.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`].
-    pub async fn transport_stats(&self, worker: WorkerId, id: TransportId) -> Result<Option<TransportStats>, Closed> {
-        self.ask(worker, |reply| Order::Transport(id, reply)).await
-    }
-
-    /// How a producer stands; `None` if the worker has no such producer.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`].
-    pub async fn producer_stats(&self, worker: WorkerId, id: ProducerId) -> Result<Option<ProducerStats>, Closed> {
-        self.ask(worker, |reply| Order::Producer(id, reply)).await
-    }
-
-    /// How a consumer stands; `None` if the worker has no such consumer.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`].
-    pub async fn consumer_stats(&self, worker: WorkerId, id: ConsumerId) -> Result<Option<ConsumerStats>, Closed> {
-        self.ask(worker, |reply| Order::Consumer(id, reply)).await
+    /// Datagrams that one system call can send at most, on the worker where that is least; 1 where the system does not
+    /// segment.
+    pub fn segments(&self) -> usize {
+        self.links.iter().map(|link| link.shared.segments()).min().unwrap_or_default()
     }
 }

@@ -15,6 +15,8 @@ use crate::core::{Gauge, Stats};
 pub(super) struct Shared {
     values: [AtomicU64; Stats::LEN],
     lag_micros: AtomicU64,
+    /// Datagrams that one system call can send.
+    segments: AtomicUsize,
     /// Rooms given to this worker that have no transport yet.
     expected_rooms: AtomicUsize,
 }
@@ -24,13 +26,15 @@ impl Default for Shared {
         Self {
             values: [const { AtomicU64::new(0) }; Stats::LEN],
             lag_micros: AtomicU64::new(0),
+            segments: AtomicUsize::new(1),
             expected_rooms: AtomicUsize::new(0),
         }
     }
 }
 
 impl Shared {
-    pub fn publish(&self, stats: &Stats, lag: Duration) {
+    pub fn publish(&self, stats: &Stats, lag: Duration, segments: usize) {
+        self.segments.store(segments, Ordering::Relaxed);
         for (slot, value) in self.values.iter().zip(stats.values()) {
             slot.store(value, Ordering::Relaxed);
         }
@@ -41,6 +45,10 @@ impl Shared {
         let mut stats = Stats::default();
         stats.add_values(self.values.iter().map(|v| v.load(Ordering::Relaxed)));
         stats
+    }
+
+    pub fn segments(&self) -> usize {
+        self.segments.load(Ordering::Relaxed)
     }
 
     pub fn lag(&self) -> Duration {

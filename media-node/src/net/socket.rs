@@ -67,6 +67,15 @@ impl Socket {
     }
 }
 
+/// What became of a transmit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// Datagrams that were not sent.
+    pub failed: usize,
+    /// Parts that the system refused to segment: their datagrams were sent one by one.
+    pub refused: usize,
+}
+
 /// A socket in use.
 pub(super) struct Port {
     io: tokio::net::UdpSocket,
@@ -106,19 +115,25 @@ impl Port {
         Ok(trains > 0)
     }
 
-    /// Sends one transmit of the core. Returns how many of its datagrams were not sent.
-    pub async fn send(&self, transmit: &crate::core::Transmit<'_>, patience: &mut Patience) -> usize {
-        let segments = transmit.packets.min(self.state.max_gso_segments()).max(1);
-        let mut failed = 0;
+    /// Datagrams that one system call can send: 1 where the system does not segment, which may show with the first attempt.
+    pub fn segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    /// Sends one transmit of the core.
+    pub async fn send(&self, transmit: &crate::core::Transmit<'_>, patience: &mut Patience) -> Sent {
+        let segments = transmit.packets.min(self.segments()).max(1);
+        let mut total = Sent::default();
         for part in transmit.payload.chunks(segments * transmit.segment_size) {
             let mut sent = self.send_part(transmit, part);
             if is_full(&sent) && patience.spend() {
                 let _ = tokio::time::timeout(PATIENCE, self.io.writable()).await;
                 sent = self.send_part(transmit, part);
             }
-            failed += unsent(sent, part, transmit.segment_size, |datagram| self.send_part(transmit, datagram));
+            total.refused += usize::from(is_refused(&sent, part, transmit.segment_size));
+            total.failed += unsent(sent, part, transmit.segment_size, |datagram| self.send_part(transmit, datagram));
         }
-        failed
+        total
     }
 
     fn send_part(&self, transmit: &crate::core::Transmit<'_>, part: &[u8]) -> io::Result<()> {
@@ -149,6 +164,11 @@ fn is_full(sent: &io::Result<()>) -> bool {
     sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
+/// Whether segmentation was refused, as some interfaces do.
+fn is_refused(sent: &io::Result<()>, part: &[u8], segment_size: usize) -> bool {
+    sent.is_err() && !is_full(sent) && part.len() > segment_size
+}
+
 /// How many datagrams of a part stay unsent after the attempt to send it as a whole.
 fn unsent(
     whole: io::Result<()>,
@@ -159,8 +179,8 @@ fn unsent(
     let datagrams = part.chunks(segment_size);
     match whole {
         Ok(()) => 0,
-        // Segmentation was refused, as some interfaces do: the datagrams one by one.
-        Err(_) if !is_full(&whole) && datagrams.len() > 1 => datagrams.filter(|d| attempt(d).is_err()).count(),
+        // The datagrams one by one.
+        Err(_) if is_refused(&whole, part, segment_size) => datagrams.filter(|d| attempt(d).is_err()).count(),
         Err(_) => datagrams.len(),
     }
 }

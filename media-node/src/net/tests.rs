@@ -11,7 +11,7 @@ use crate::core::command::{
     TransportId, TransportState,
 };
 use crate::core::testing::{Client, ClientOptions, Outgoing, TrackKind};
-use crate::core::{Counter, Gauge};
+use crate::core::{Answer, Counter, Gauge, Question, TransportStats};
 
 #[expect(clippy::disallowed_methods, reason = "real sockets run in real time")]
 fn clock() -> Instant {
@@ -20,6 +20,13 @@ fn clock() -> Instant {
 
 fn local() -> Config {
     Config { listen: "127.0.0.1:0".parse().unwrap(), workers: 2, ..Config::default() }
+}
+
+async fn transport(media: &MediaHandle, worker: WorkerId, id: u64) -> Option<TransportStats> {
+    match media.ask(worker, Question::Transport(TransportId(id))).await.unwrap()? {
+        Answer::Transport(stats) => Some(*stats),
+        other => panic!("{other:?}"),
+    }
 }
 
 struct Peer {
@@ -116,17 +123,20 @@ async fn a_call_over_real_sockets() {
         subscriber.turn().await;
     }
 
-    let stats = media.transport_stats(worker, TransportId(2)).await.unwrap().unwrap();
+    let stats = transport(&media, worker, 2).await.unwrap();
     assert_eq!(stats.state, TransportState::Connected);
     assert_eq!(stats.consumers, 1);
-    assert!(media.producer_stats(worker, ProducerId(1)).await.unwrap().unwrap().streams[0].packets >= 160);
-    assert_eq!(media.consumer_stats(worker, ConsumerId(9)).await.unwrap(), None);
+    let producer = media.ask(worker, Question::Producer(ProducerId(1))).await.unwrap();
+    assert!(matches!(producer, Some(Answer::Producer(stats)) if stats.streams[0].packets >= 160));
+    assert_eq!(media.ask(worker, Question::Consumer(ConsumerId(9))).await.unwrap(), None);
     tokio::time::sleep(Duration::from_millis(250)).await;
     let stats = media.stats();
     assert_eq!(stats.gauge(Gauge::Transports), 2);
     assert!(stats.counter(Counter::RtpOut) >= 160);
     // A frame of eight packets leaves in few system calls.
     assert!(stats.counter(Counter::Transmits) * 3 < stats.counter(Counter::PacketsOut), "{stats:?}");
+    assert_eq!(stats.batches().iter().sum::<u64>(), stats.counter(Counter::Transmits));
+    assert!(media.segments() >= 1);
 
     let mut connected = 0;
     while let Ok((from, event)) = events.try_recv() {

@@ -10,8 +10,8 @@ use super::shared::{Directory, Shared};
 use super::socket::{Patience, Port, Socket};
 use super::tcp::{Connections, Incoming, Listener};
 use super::{Config, WorkerId};
-use crate::core::command::{Command, ConsumerId, ProducerId, TransportId};
-use crate::core::{ConsumerStats, Core, Gauge, Identity, ProducerStats, Protocol, TransportStats};
+use crate::core::command::Command;
+use crate::core::{Answer, Core, Gauge, Identity, Protocol, Question};
 
 /// Orders carried out before datagrams get a turn.
 const ORDERS_PER_TURN: usize = 64;
@@ -30,9 +30,7 @@ const LAG_WINDOW: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) enum Order {
     Command(Command),
-    Transport(TransportId, oneshot::Sender<Option<TransportStats>>),
-    Producer(ProducerId, oneshot::Sender<Option<ProducerStats>>),
-    Consumer(ConsumerId, oneshot::Sender<Option<ConsumerStats>>),
+    Ask(Question, oneshot::Sender<Option<Answer>>),
 }
 
 pub(super) struct Worker {
@@ -183,9 +181,7 @@ impl Loop {
                     }
                 }
                 // An asker that has gone away is no concern of ours.
-                Order::Transport(id, reply) => drop(reply.send(self.core.transport_stats(id))),
-                Order::Producer(id, reply) => drop(reply.send(self.core.producer_stats(id))),
-                Order::Consumer(id, reply) => drop(reply.send(self.core.consumer_stats(id))),
+                Order::Ask(question, reply) => drop(reply.send(self.core.answer(question, now))),
             }
             left -= 1;
             next = if left > 0 { self.inbox.try_recv().ok() } else { None };
@@ -227,13 +223,20 @@ impl Loop {
 
     async fn transmit(&mut self) {
         let now = clock();
-        let (mut failed, mut patience) = (0, Patience::default());
+        let (mut failed, mut refused, mut patience) = (0, 0, Patience::default());
         while let Some(transmit) = self.core.poll_transmit(now) {
             failed += match (transmit.protocol, &self.connections) {
-                (Protocol::Udp, _) => self.port.send(&transmit, &mut patience).await,
+                (Protocol::Udp, _) => {
+                    let sent = self.port.send(&transmit, &mut patience).await;
+                    refused += sent.refused;
+                    sent.failed
+                }
                 (Protocol::Tcp, Some(connections)) => connections.send(&transmit),
                 (Protocol::Tcp, None) => transmit.packets,
             };
+        }
+        if refused > 0 {
+            self.core.segmentation_refused(refused);
         }
         if failed > 0 {
             self.core.transmit_failed(failed);
@@ -242,7 +245,7 @@ impl Loop {
 
     fn publish(&mut self, now: Instant) {
         self.published = now;
-        self.shared.publish(self.core.stats(), self.lag.worst);
+        self.shared.publish(self.core.stats(), self.lag.worst, self.port.segments());
     }
 
     fn announce(&mut self) {

@@ -176,6 +176,7 @@ fn codecs(kind: Kind, parameters: &RtpParameters, router: &RtpCapabilities) -> R
                     .map(|rtx| rtx.payload_type),
                 nack: codec.has_feedback("nack", ""),
                 pli: codec.has_feedback("nack", "pli"),
+                remb: codec.has_feedback("goog-remb", ""),
             })
         })
         .collect();

@@ -15,8 +15,8 @@ use super::{
     *,
 };
 use crate::{
-    core::command::{Command, Event, Fingerprint},
-    rooms::{self, Access, Grants, Intent, Media, Role, RoomKey},
+    core::command::{Event, Fingerprint},
+    rooms::{self, Access, Grants, Intent, Media, MediaOrder, Role, RoomKey},
 };
 
 const ME: &str = "mn-me";
@@ -28,7 +28,7 @@ struct Node {
     skipped: Arc<Mutex<Duration>>,
     terminate: CancellationToken,
     task: tokio::task::JoinHandle<Result<drain::Done, Error>>,
-    _media: (mpsc::Receiver<(usize, Command)>, mpsc::Sender<Event>),
+    _media: (mpsc::Receiver<(usize, MediaOrder)>, mpsc::Sender<Event>),
 }
 
 async fn node(drain_timeout: Duration) -> Node {

@@ -7,6 +7,7 @@ use super::{
     event::{AppData, DataConsumerEnd},
     registry::{Effect, Room, SocketId},
     settings::{MAX_DATA_CONSUMERS, MAX_DATA_PRODUCERS},
+    statistics::Channel,
     streams::check_app_data,
 };
 use crate::{
@@ -31,14 +32,19 @@ pub(super) struct DataProducer {
 
 /// A subscription to one.
 pub(super) struct DataConsumer {
-    media: DataConsumerId,
-    user: String,
+    pub(super) media: DataConsumerId,
+    pub(super) user: String,
     pub(super) transport: String,
-    producer: String,
+    pub(super) producer: String,
     stream: u16,
 }
 
 impl DataProducer {
+    /// What the statistics say of it.
+    pub(super) fn channel(&self) -> Channel {
+        Channel { label: self.label.clone(), protocol: self.protocol.clone() }
+    }
+
     pub(super) fn view(&self) -> DataProducerView {
         DataProducerView {
             id: self.id.clone(),

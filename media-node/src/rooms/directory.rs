@@ -21,7 +21,10 @@ use super::{
     registry::{SocketId, Worker},
 };
 use crate::{
-    core::command::{Command, Event},
+    core::{
+        Answer, Question,
+        command::{Command, Event},
+    },
     system,
 };
 
@@ -41,10 +44,19 @@ const WAIT_FOR_EPOCH: Duration = Duration::from_secs(1);
 /// How often the passing of time is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What is asked of a media loop.
+#[derive(Debug)]
+pub enum MediaOrder {
+    /// To do something.
+    Command(Command),
+    /// To say how something stands; `None` about what it does not have.
+    Ask(Question, oneshot::Sender<Option<Answer>>),
+}
+
 /// The media loops, as rooms see them.
 pub struct Media {
     /// Orders to them. While it is full, rooms wait.
-    pub orders: mpsc::Sender<(Worker, Command)>,
+    pub orders: mpsc::Sender<(Worker, MediaOrder)>,
     /// Their news.
     pub events: mpsc::Receiver<Event>,
     /// The loop for a room that is new.
@@ -52,8 +64,8 @@ pub struct Media {
 }
 
 /// Done first, then answered, once what follows from it is under way.
-type Operation = Box<dyn FnOnce(&mut Turn<'_>) -> Answer + Send>;
-type Answer = Box<dyn FnOnce() + Send>;
+type Operation = Box<dyn FnOnce(&mut Turn<'_>) -> Reply + Send>;
+type Reply = Box<dyn FnOnce() + Send>;
 
 enum Order {
     Do(Operation),
@@ -64,6 +76,7 @@ enum Order {
 #[derive(Clone)]
 pub struct Directory {
     orders: mpsc::Sender<Order>,
+    media: mpsc::Sender<(Worker, MediaOrder)>,
     /// Counts changes of what is served, for those who wait for one.
     served: Arc<watch::Sender<u64>>,
     totals: watch::Receiver<Totals>,
@@ -89,6 +102,7 @@ impl Directory {
         let (sums, totals) = watch::channel(Totals::default());
         let directory = Self {
             orders,
+            media: media.orders.clone(),
             served: Arc::new(watch::Sender::new(0)),
             totals,
             waiters: Arc::new(Semaphore::new(WAITERS)),
@@ -117,6 +131,17 @@ impl Directory {
             Box::new(move || drop(reply.send(result)))
         });
         self.orders.send(Order::Do(operation)).await.map_err(|_| Refusal::Busy)?;
+        answer.await.map_err(|_| Refusal::Busy)
+    }
+
+    /// Asks a media loop how something stands, after all that it was ordered before; `None` about what is no more.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] when the loop has ended.
+    pub async fn ask(&self, worker: Worker, question: Question) -> Result<Option<Answer>, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let order = (worker, MediaOrder::Ask(question, reply));
+        self.media.send(order).await.map_err(|_| Refusal::Busy)?;
         answer.await.map_err(|_| Refusal::Busy)
     }
 
@@ -247,7 +272,7 @@ impl Task {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let mut effects = Vec::new();
-            let mut answer: Option<Answer> = None;
+            let mut answer: Option<Reply> = None;
             tokio::select! {
                 order = inbox.recv() => match order {
                     Some(Order::Do(operation)) => answer = Some(self.turn(&mut effects, operation)),
@@ -304,7 +329,9 @@ impl Task {
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
             match effect {
-                Effect::Media(worker, command) => self.media.orders.send((worker, command)).await.map_err(drop)?,
+                Effect::Media(worker, command) => {
+                    self.media.orders.send((worker, MediaOrder::Command(command))).await.map_err(drop)?;
+                }
                 Effect::Tell(sockets, event) => effects.extend(self.tell(&sockets, &event)),
                 Effect::Close(sockets) => sockets.iter().for_each(|socket| drop(self.sockets.remove(socket))),
             }

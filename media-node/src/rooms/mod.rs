@@ -34,6 +34,7 @@ mod registry;
 mod rules;
 mod sessions;
 mod settings;
+mod statistics;
 mod streams;
 mod transports;
 mod view;
@@ -43,13 +44,14 @@ mod tests;
 
 pub use access::{Access, Admission, Grants, Intent, Refusal, Role};
 pub use data::{ConsumedData, PublishedData};
-pub use directory::{Directory, Media, Subscription};
+pub use directory::{Directory, Media, MediaOrder, Subscription};
 pub use event::{DataConsumerEnd, Reason, RoomEvent};
 pub use key::{InvalidRoomKey, RoomKey};
 pub use registry::{Assignment, Effect, Registry, RoomLoad, SocketId, Totals, Turn, Worker};
 pub use rules::MediaRules;
 pub use sessions::{IfMatch, NewSession, Patched, Protocol, Selection};
 pub use settings::Settings;
+pub use statistics::{Asked, Channel, Track};
 pub use view::{
     Consumed, ConsumerView, DataConsumerView, DataProducerView, Direction, ParticipantView, ProducerView, RoomView,
     TransportView,

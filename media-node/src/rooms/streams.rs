@@ -7,6 +7,7 @@ use super::{
     event::{AppData, PauseReason},
     registry::{Effect, SocketId},
     settings::{MAX_CONSUMERS, MAX_PRODUCERS},
+    statistics::Track,
     view::{ConsumerView, ProducerView},
 };
 use crate::{
@@ -45,6 +46,12 @@ pub(super) struct Consumer {
 impl Producer {
     fn wants(&self, spatial_layer: Option<u8>) -> RoomEvent {
         RoomEvent::ProducerLayersWanted { producer_id: self.id.clone(), spatial_layer }
+    }
+
+    /// What the statistics say of it.
+    pub(super) fn track(&self) -> Track {
+        let mime_type = self.consumable.codecs.first().map(|codec| codec.mime_type.clone()).unwrap_or_default();
+        Track { kind: self.kind, mime_type }
     }
 
     pub(super) fn view(&self) -> ProducerView {
@@ -222,6 +229,21 @@ impl Turn<'_> {
         let consumer = consumer.ok_or(Refusal::NotFound("consumer"))?.media;
         let layers = Layers { spatial, temporal: temporal.unwrap_or(u8::MAX) };
         self.effects.push(Effect::Media(room.worker, Command::PreferLayers { consumer, layers }));
+        Ok(())
+    }
+
+    /// Weighs one of the caller's subscriptions against its others; 1 is what they have at first.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Parameters`] for 0.
+    pub fn prioritize(&mut self, access: &Access, id: &str, priority: u8) -> Result<(), Refusal> {
+        if priority == 0 {
+            return Err(ortc::Error::invalid("priority", "must be 1 to 255").into());
+        }
+        let room = self.registry.room(&access.room)?;
+        let consumer = room.consumers.get(id).filter(|consumer| consumer.user == access.user);
+        let consumer = consumer.ok_or(Refusal::NotFound("consumer"))?.media;
+        self.effects.push(Effect::Media(room.worker, Command::Prioritize { consumer, priority }));
         Ok(())
     }
 

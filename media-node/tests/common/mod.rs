@@ -3,24 +3,22 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use callplane_media_node::{
     api::{self, Api, IceServers, Limits, Network, Rate},
     auth::{Claims, Verifier, mint::Signer},
-    core::command::{Command, Event, Fingerprint},
+    core::{
+        Answer, Question,
+        command::{Command, Event, Fingerprint},
+    },
     metrics::{Metrics, Sources},
-    rooms::{Assignment, Directory, Media, MediaRules, Role, RoomKey, Settings},
+    rooms::{Assignment, Directory, Media, MediaOrder, MediaRules, Role, RoomKey, Settings},
     system,
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 /// A call id of Kubernetes.
 pub const CALL: &str = "default.demo";
@@ -54,7 +52,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub directory: Directory,
     pub signer: Signer,
-    commands: Mutex<mpsc::Receiver<(usize, Command)>>,
+    media: Mutex<mpsc::Receiver<(usize, MediaOrder)>>,
     pub events: mpsc::Sender<Event>,
     pub metrics: Arc<Metrics>,
     pub keys: PathBuf,
@@ -74,7 +72,7 @@ impl Server {
             candidates: vec![vec!["127.0.0.1:40000".parse().unwrap()]],
             fingerprint: Fingerprint { algorithm: "sha-256".into(), digest: vec![0xAB; 32] },
         };
-        let (orders, commands) = mpsc::channel(1024);
+        let (orders, inbox) = mpsc::channel(1024);
         let (events, news) = mpsc::channel(64);
         let media = Media { orders, events: news, next_worker: Box::new(|| 0) };
         let (directory, _) = Directory::start(settings, system::generator(), media);
@@ -95,7 +93,7 @@ impl Server {
             address,
             directory,
             signer,
-            commands: Mutex::new(commands),
+            media: Mutex::new(inbox),
             events,
             metrics,
             keys,
@@ -152,8 +150,43 @@ impl Server {
 
     /// The orders since the last look. They are given before a request is answered.
     pub fn orders(&self) -> Vec<Command> {
-        let mut commands = self.commands.lock().unwrap();
-        std::iter::from_fn(|| commands.try_recv().ok()).map(|(_, command)| command).collect()
+        let mut media = self.media.try_lock().unwrap();
+        let orders = std::iter::from_fn(|| media.try_recv().ok());
+        let command = |(_, order)| match order {
+            MediaOrder::Command(command) => Some(command),
+            MediaOrder::Ask(..) => None,
+        };
+        orders.filter_map(command).collect()
+    }
+
+    /// Reads statistics; `reply` is what the media loop says to the question, if it is asked one.
+    pub async fn stats(
+        &self,
+        user: &str,
+        path: &str,
+        reply: impl FnOnce(Question) -> Option<Answer>,
+    ) -> (StatusCode, Value) {
+        self.asking(self.room(user, Method::GET, &format!("{path}/stats")), reply).await
+    }
+
+    /// As [`Self::stats`], for any request.
+    pub async fn asking(
+        &self,
+        request: RequestBuilder,
+        reply: impl FnOnce(Question) -> Option<Answer>,
+    ) -> (StatusCode, Value) {
+        let mut media = self.media.lock().await;
+        let mut reply = Some(reply);
+        let request = answer(request);
+        tokio::pin!(request);
+        loop {
+            tokio::select! {
+                answered = &mut request => return answered,
+                Some((_, order)) = media.recv() => if let (MediaOrder::Ask(question, to), Some(reply)) = (order, reply.take()) {
+                    to.send(reply(question)).unwrap();
+                },
+            }
+        }
     }
 }
 

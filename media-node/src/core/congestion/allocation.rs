@@ -20,7 +20,7 @@ pub(crate) struct Step<L> {
 #[derive(Clone, Debug)]
 pub(crate) struct Demand<L> {
     /// Higher goes first.
-    pub priority: u8,
+    pub priority: u16,
     /// From the lowest to what is wanted; never empty.
     pub ladder: Vec<Step<L>>,
     /// What it has now, as a place in the ladder.
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn demand(priority: u8, bitrates: &[f64], current: Option<usize>) -> Demand<usize> {
+    fn demand(priority: u16, bitrates: &[f64], current: Option<usize>) -> Demand<usize> {
         let ladder = bitrates.iter().enumerate().map(|(layers, bitrate)| Step { layers, bitrate: *bitrate }).collect();
         Demand { priority, ladder, current, held: false }
     }
@@ -123,7 +123,7 @@ mod tests {
         fn the_budget_is_kept_and_priority_goes_first(
             budget in 0.0f64..5000.0,
             streams in prop::collection::vec(
-                (0u8..4, prop::collection::vec(20.0f64..2000.0, 1..6), prop::option::of(0usize..6), any::<bool>()), 0..12),
+                (0u16..4, prop::collection::vec(20.0f64..2000.0, 1..6), prop::option::of(0usize..6), any::<bool>()), 0..12),
         ) {
             let demands: Vec<_> = streams.into_iter().map(|(priority, mut bitrates, current, held)| {
                 bitrates.sort_by(f64::total_cmp);

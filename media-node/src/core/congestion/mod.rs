@@ -10,7 +10,8 @@
 //! ```
 //!
 //! The algorithm is Google congestion control (draft-ietf-rmcat-gcc-02) with libwebrtc's line fit and
-//! probing. Times are microseconds since the core's epoch; subscribers' times are of their own clock.
+//! probing. Its parts serve the other direction, too, where a publisher leaves the judgement to its receiver
+//! ([`Receiving`]). Times are microseconds since the core's epoch; subscribers' times are of their own clock.
 
 pub(crate) mod allocation;
 mod arriving;
@@ -21,12 +22,14 @@ mod loss;
 mod pacer;
 mod probes;
 mod rate;
+mod receiving;
 mod remb;
 mod trend;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use receiving::Receiving;
 pub(crate) use remb::parse as parse_remb;
 
 use arriving::Arriving;

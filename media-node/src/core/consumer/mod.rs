@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::codec::{Picture, has_key_frames, renumber_frame};
 use super::command::{Codec, ConsumerId, ConsumerSpec, ExtensionKind, Layers, MediaKind};
 use super::config::Config;
+use super::congestion::Micros;
 use super::history::{History, Limits};
 use super::layers::{Choice, Packet, Selector, Verdict};
 use super::producer::{Producer, SenderInfo};
@@ -17,6 +18,7 @@ use super::share::Share;
 use super::slab::Key;
 use super::srtp::{IndexWindow, Outbound};
 use super::stats::Drop;
+use super::tally::Outflow;
 
 pub(crate) use resend::Resends;
 
@@ -54,6 +56,8 @@ pub(crate) struct Stamps {
     pub transport_cc: u16,
     /// 6.18 fixed point seconds.
     pub abs_send_time: u32,
+    /// The same moment as congestion control counts it.
+    pub micros: Micros,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +95,11 @@ pub(crate) struct Consumer {
     pub last_report: Option<(u32, Instant)>,
     /// Packets at the last sender report.
     pub reported_packets: u32,
-    pub feedback: Feedback,
+    /// What the subscriber reported last.
+    pub feedback: Option<Feedback>,
+    pub tally: Outflow,
+    /// What the client said of its weight among others, 1 to 255.
+    pub priority: u8,
     mid: Vec<u8>,
     payload_types: u128,
     renumbered: Box<[(u8, u8)]>,
@@ -134,8 +142,8 @@ pub struct Feedback {
     pub lost: u32,
     /// Jitter in timestamp units.
     pub jitter: u32,
-    /// Round trip in microseconds; zero until the first report.
-    pub round_trip_micros: u32,
+    /// Round trip in microseconds; `None` until the subscriber has had a sender report.
+    pub round_trip_micros: Option<u32>,
 }
 
 impl Consumer {
@@ -177,7 +185,9 @@ impl Consumer {
             resends: Resends::default(),
             last_report: None,
             reported_packets: 0,
-            feedback: Feedback::default(),
+            feedback: None,
+            tally: Outflow::default(),
+            priority: 1,
             mid: spec.mid.into_bytes(),
             payload_types: spec.payload_types.iter().fold(0, |set, pt| set | (1 << (pt & 0x7f))),
             renumbered: spec.renumbered.into(),
@@ -257,6 +267,11 @@ impl Consumer {
     fn hold(&mut self) {
         self.paused = self.paused_by_client || self.off_stage;
         self.restart();
+    }
+
+    /// What an answer takes, in microseconds; zero while that is not known.
+    pub fn round_trip(&self) -> u32 {
+        self.feedback.and_then(|feedback| feedback.round_trip_micros).unwrap_or_default()
     }
 
     /// Added to the RTP timestamps of the current encoding.
@@ -409,7 +424,7 @@ impl Consumer {
         producer.codecs.iter().any(|c| has_key_frames(c.codec))
     }
 
-    /// Appends the sealed packet to `out`.
+    /// Appends the sealed packet to `out`. Returns how long it is without its protection.
     ///
     /// # Errors
     ///
@@ -422,7 +437,7 @@ impl Consumer {
         outbound: &mut Outbound,
         out: &mut Vec<u8>,
         now: Instant,
-    ) -> Result<(), Drop> {
+    ) -> Result<usize, Drop> {
         let start = out.len();
         let to = Destination {
             payload_type: self.payload_type(packet.router_payload_type),
@@ -431,6 +446,7 @@ impl Consumer {
             rtx: None,
         };
         let header = self.write(packet, &to, &shift, fill, stamps, out);
+        let len = out.len() - start;
         out.resize(out.len() + outbound.rtp_overhead(), 0);
         outbound.seal_rtp(&mut self.used, &mut out[start..], header, self.ssrc, out_index)?;
         if let Some(verbatim) = &mut self.verbatim {
@@ -438,6 +454,7 @@ impl Consumer {
         }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
+        self.tally.meter.add(len, stamps.micros);
         if out_index + 1 == self.map.next_out() {
             let numbers = &packet.picture.numbers;
             self.last = Some(Sent {
@@ -447,7 +464,7 @@ impl Consumer {
                 tl0_pic_idx: numbers.tl0_pic_idx.unwrap_or_default().wrapping_add(shift.tl0_pic_idx),
             });
         }
-        Ok(())
+        Ok(len)
     }
 
     /// Appends the packet in the subscriber's numbers, in the clear; returns the length of its header.
@@ -505,7 +522,7 @@ impl Consumer {
         self.verbatim.as_ref()?.get(out_index)
     }
 
-    /// Appends an RTX packet that repeats `packet` (RFC 4588 §4).
+    /// Appends an RTX packet that repeats `packet` (RFC 4588 §4). Returns how long it is without its protection.
     ///
     /// # Errors
     ///
@@ -518,7 +535,7 @@ impl Consumer {
         stamps: Stamps,
         outbound: &mut Outbound,
         out: &mut Vec<u8>,
-    ) -> Result<(), Drop> {
+    ) -> Result<usize, Drop> {
         let (ssrc, payload_type) = self.rtx.ok_or(Drop::NackMiss)?;
         let start = out.len();
         let index = self.rtx_next;
@@ -526,8 +543,10 @@ impl Consumer {
         let to = Destination { payload_type, ssrc, sequence: index as u16, rtx: Some(Rtx { original }) };
         let fill = self.is_left_out(packet, &shift);
         let header = self.write(packet, &to, &shift, fill, stamps, out);
+        let len = out.len() - start;
         out.resize(out.len() + outbound.rtp_overhead(), 0);
-        outbound.seal_rtp(&mut self.rtx_used, &mut out[start..], header, ssrc, index)
+        outbound.seal_rtp(&mut self.rtx_used, &mut out[start..], header, ssrc, index)?;
+        Ok(len)
     }
 }
 

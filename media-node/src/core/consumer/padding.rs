@@ -14,11 +14,11 @@ const PADDING: [u8; 255] = {
 
 impl Consumer {
     /// Appends an RTX packet that repeats nothing. Browsers send such packets themselves; whoever gets one
-    /// reports its arrival and looks no further.
+    /// reports its arrival and looks no further. Returns how long it is without its protection.
     ///
     /// # Errors
     /// [`Drop::NackMiss`] if the subscriber takes no RTX, [`Drop::IndexReused`].
-    pub fn seal_padding(&mut self, stamps: Stamps, outbound: &mut Outbound, out: &mut Vec<u8>) -> Result<(), Drop> {
+    pub fn seal_padding(&mut self, stamps: Stamps, outbound: &mut Outbound, out: &mut Vec<u8>) -> Result<usize, Drop> {
         let (ssrc, payload_type) = self.rtx.ok_or(Drop::NackMiss)?;
         let (start, index) = (out.len(), self.rtx_next);
         self.rtx_next += 1;
@@ -47,7 +47,9 @@ impl Consumer {
             descriptor: None,
         };
         let header = rewrite.write(out, &header, &Values::default(), &PADDING);
+        let len = out.len() - start;
         out.resize(out.len() + outbound.rtp_overhead(), 0);
-        outbound.seal_rtp(&mut self.rtx_used, &mut out[start..], header, ssrc, index)
+        outbound.seal_rtp(&mut self.rtx_used, &mut out[start..], header, ssrc, index)?;
+        Ok(len)
     }
 }

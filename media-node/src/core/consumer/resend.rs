@@ -17,6 +17,11 @@ pub(crate) struct Resends {
 }
 
 impl Resends {
+    /// Whether `index` was sent again lately.
+    pub fn has(&self, index: u64) -> bool {
+        self.recent.iter().any(|(known, _)| *known == index)
+    }
+
     /// Whether `index` may be sent again now; notes it if so. `round_trip`: how long an answer takes.
     pub fn allow(&mut self, index: u64, now: Instant, round_trip: Duration, config: &Config) -> bool {
         let interval = config.resend_interval.max(round_trip.min(Duration::from_millis(500)));

@@ -110,6 +110,12 @@ impl<'a> Values<'a> {
         Some(u16::from_be_bytes(*self.get(ExtensionKind::TransportCc)?.first_chunk()?))
     }
 
+    /// When the packet was sent, in 24 bits of 6.18 fixed point seconds (webrtc.org abs-send-time).
+    pub fn abs_send_time(&self) -> Option<u32> {
+        let &[high, middle, low] = self.get(ExtensionKind::AbsSendTime)?.first_chunk()?;
+        Some(u32::from_be_bytes([0, high, middle, low]))
+    }
+
     /// RFC 6464: loudness as -dBov, 0 (loudest) to 127 (silence).
     pub fn audio_level(&self) -> Option<u8> {
         Some(*self.get(ExtensionKind::AudioLevel)?.first()? & 0x7f)

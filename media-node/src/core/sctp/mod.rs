@@ -28,6 +28,7 @@ use rtc::sctp::{
 use rtc::shared::TransportProtocol;
 
 use super::command::{Delivery, Reliability};
+use super::query::SctpState;
 use super::stats::Drop;
 use guard::{Guard, Init};
 use ledger::Ledger;
@@ -128,6 +129,7 @@ pub(crate) struct Sctp {
     messages: VecDeque<Message>,
     outgoing: VecDeque<Bytes>,
     was_lost: bool,
+    has_ended: bool,
     /// Messages that were received and could not be handed on, by reason.
     dropped: Vec<Drop>,
 }
@@ -158,6 +160,7 @@ impl Sctp {
             messages: VecDeque::new(),
             outgoing: VecDeque::new(),
             was_lost: false,
+            has_ended: false,
             dropped: Vec::new(),
         }
     }
@@ -310,6 +313,22 @@ impl Sctp {
         std::mem::take(&mut self.was_lost)
     }
 
+    /// Where the association stands.
+    pub fn state(&self) -> SctpState {
+        match &self.peer {
+            None if self.has_ended => SctpState::Closed,
+            None => SctpState::New,
+            Some(peer) if peer.is_established => SctpState::Connected,
+            Some(_) => SctpState::Connecting,
+        }
+    }
+
+    /// Bytes of messages that wait on a stream, or are not acknowledged.
+    pub fn buffered(&mut self, stream: u16) -> usize {
+        let stream = self.peer.as_mut().and_then(|peer| peer.association.stream(stream).ok());
+        stream.and_then(|stream| stream.buffered_amount().ok()).unwrap_or_default()
+    }
+
     /// Memory behind both queues.
     #[cfg(any(test, feature = "fuzzing"))]
     pub fn held(&self) -> usize {
@@ -380,6 +399,7 @@ impl Sctp {
         self.outgoing.extend(peer.guard.requests.poll(now));
         if is_over || peer.is_established && peer.association.is_closed() {
             self.was_lost |= peer.is_established;
+            self.has_ended |= peer.is_established;
             self.peer = None;
         }
     }

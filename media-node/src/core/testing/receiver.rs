@@ -47,6 +47,14 @@ pub(crate) struct Incoming {
     pub reports: u32,
 }
 
+/// What a receiver says of its streams instead of the truth.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claims {
+    pub fraction_lost: u8,
+    pub total_lost: u32,
+    pub jitter: u32,
+}
+
 /// The receiving half of a client.
 #[derive(Default)]
 pub(crate) struct Receiver {
@@ -66,6 +74,7 @@ pub(crate) struct Receiver {
     next_arrivals: Option<Instant>,
     /// Packets of padding alone.
     pub padding: u64,
+    pub claims: Option<Claims>,
 }
 
 impl Receiver {
@@ -219,10 +228,10 @@ impl Receiver {
                     let held = stream.report_at.map_or(Duration::ZERO, |at| now - at);
                     Some(ReceptionReport {
                         ssrc: *ssrc,
-                        fraction_lost: 0,
-                        total_lost: 0,
+                        fraction_lost: self.claims.map_or(0, |claims| claims.fraction_lost),
+                        total_lost: self.claims.map_or(0, |claims| claims.total_lost),
                         last_sequence_number: stream.highest? as u32,
-                        jitter: 0,
+                        jitter: self.claims.map_or(0, |claims| claims.jitter),
                         last_sender_report: stream.report.as_ref().map_or(0, |r| (r.ntp_time >> 16) as u32),
                         delay: (held.as_micros() * 65_536 / 1_000_000) as u32,
                     })

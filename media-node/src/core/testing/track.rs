@@ -14,6 +14,7 @@ use super::layered::Encoder;
 use crate::core::command::{
     Codec, ExtensionKind, HeaderExtension, MediaKind, ProducerCodec, ProducerEncoding, ProducerSpec, ScalabilityMode,
 };
+use crate::core::forward::abs_send_time;
 use crate::core::random::Random;
 use crate::core::rtp::{Header, Ids, Values};
 
@@ -70,6 +71,8 @@ pub(crate) struct Outgoing {
     tl0: u8,
     history: VecDeque<Vec<u8>>,
     next_report: Instant,
+    /// abs-send-time of what is sent now.
+    send_time: u32,
     pub key_frame_requests: u32,
     pub nacked: u32,
     pub produced: u64,
@@ -102,6 +105,7 @@ impl Outgoing {
             tl0: 10,
             history: VecDeque::new(),
             next_report: now + Duration::from_millis(100),
+            send_time: 0,
             key_frame_requests: 0,
             nacked: 0,
             produced: 0,
@@ -136,6 +140,7 @@ impl Outgoing {
                 rtx_payload_type: (!opus).then_some(97),
                 nack: true,
                 pli: !opus,
+                remb: false,
             }],
             encodings: tracks
                 .iter()
@@ -184,7 +189,8 @@ impl Outgoing {
         packet.extend_from_slice(&sequence.to_be_bytes());
         packet.extend_from_slice(&self.timestamp.to_be_bytes());
         packet.extend_from_slice(&ssrc.to_be_bytes());
-        let mut block = vec![(2 << 4) | 2, 0, 0, 0, (3 << 4) | 1];
+        let [_, high, middle, low] = self.send_time.to_be_bytes();
+        let mut block = vec![(2 << 4) | 2, high, middle, low, (3 << 4) | 1];
         block.extend_from_slice(&transport_cc.to_be_bytes());
         block.push((4 << 4) | (self.mid.len() as u8 - 1));
         block.extend_from_slice(self.mid.as_bytes());
@@ -218,6 +224,7 @@ impl Outgoing {
     }
 
     pub fn produce(&mut self, now: Instant, transport_cc: &mut u16, out: &mut Vec<Vec<u8>>) {
+        self.send_time = abs_send_time(self.start, now);
         while !self.muted && now >= self.next {
             let (packets, interval, ticks) = match self.kind {
                 TrackKind::Opus => (1, Duration::from_millis(20), 960),
@@ -341,7 +348,7 @@ impl Outgoing {
         transport_cc: &mut u16,
         repairs: &mut Vec<(Vec<u8>, bool)>,
     ) {
-        let _ = now;
+        self.send_time = abs_send_time(self.start, now);
         if let Some(pli) = packet.as_any().downcast_ref::<PictureLossIndication>()
             && pli.media_ssrc == self.ssrc
         {

@@ -247,7 +247,7 @@ impl World {
     }
 
     pub fn state(&self, client: usize) -> Option<TransportState> {
-        self.core.transport_stats(TransportId(client as u64 + 1)).map(|s| s.state)
+        self.core.transport_stats(TransportId(client as u64 + 1), self.now).map(|s| s.state)
     }
 
     pub fn run_until_connected(&mut self) -> Duration {

@@ -4,7 +4,7 @@ use super::*;
 use crate::core::twcc::Arrivals;
 
 fn available(world: &World, client: usize) -> Option<u64> {
-    world.core.transport_stats(TransportId(client as u64 + 1)).unwrap().available_outgoing_bitrate
+    world.core.transport_stats(TransportId(client as u64 + 1), world.now).unwrap().available_outgoing_bitrate
 }
 
 /// A subscriber that reports arrivals, behind a link of its own.
@@ -292,4 +292,33 @@ fn the_same_seed_divides_the_same() {
         (available(&world, client), told(&world), world.stats().counter(Counter::PaddingOut))
     };
     assert_eq!(run(), run());
+}
+
+#[test]
+fn what_the_client_holds_for_more_important_rises_first() {
+    let mut world = World::with(9, Config::default());
+    let publishers = [world.join(ClientOptions::default()), world.join(ClientOptions::default())];
+    // Both in the lowest encoding and one in the next, but not both in the next.
+    let subscriber = subscriber(&mut world, 2.4e6);
+    world.run_until_connected();
+    let consumers = publishers.map(|publisher| {
+        let tracks = camera(&world, "1", 100 + 100 * publisher as u32);
+        let producer = world.publish(publisher, tracks);
+        world.subscribe(subscriber, producer, true).0
+    });
+    let gets = |world: &World, consumer: ConsumerId| {
+        world.core.consumer_stats(consumer, world.now).and_then(|stats| stats.layers).map(|layers| layers.spatial)
+    };
+    for (first, second) in [(1, 0), (0, 1)] {
+        world.handle(Command::Prioritize { consumer: consumers[first], priority: 200 });
+        world.handle(Command::Prioritize { consumer: consumers[second], priority: 1 });
+        world.run_until(Duration::from_secs(60), |w| {
+            gets(w, consumers[first]) == Some(1) && gets(w, consumers[second]) == Some(0)
+        });
+        world.run_for(Duration::from_secs(5));
+        assert_eq!([gets(&world, consumers[first]), gets(&world, consumers[second])], [Some(1), Some(0)]);
+    }
+    let refused = world.stats().counter(Counter::CommandsRefused);
+    world.handle(Command::Prioritize { consumer: ConsumerId(999), priority: 2 });
+    assert_eq!(world.stats().counter(Counter::CommandsRefused), refused + 1);
 }

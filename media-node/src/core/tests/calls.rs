@@ -123,8 +123,9 @@ fn sender_reports_keep_sound_and_pictures_in_step() {
     assert!(
         world
             .core
-            .consumer_stats(ConsumerId(u64::from(audio - 0x5000_0000) / 16))
-            .is_some_and(|s| { (15_000..30_000).contains(&s.feedback.round_trip_micros) })
+            .consumer_stats(ConsumerId(u64::from(audio - 0x5000_0000) / 16), world.now)
+            .and_then(|stats| stats.feedback?.round_trip_micros)
+            .is_some_and(|micros| (15_000..30_000).contains(&micros))
     );
 }
 

@@ -257,7 +257,7 @@ fn consent_is_to_the_selected_tuple() {
     call(&mut world);
     world.run_for(Duration::from_secs(1));
     let other: SocketAddr = "10.8.8.8:888".parse().unwrap();
-    let selected = |w: &World| w.core.transport_stats(TransportId(2)).unwrap().remote;
+    let selected = |w: &World| w.core.transport_stats(TransportId(2), w.now).unwrap().remote();
     world.clients[1].checking = false;
     world.clients[1].nominate = false;
     let password = world.clients[1].credentials.password.clone();

@@ -113,7 +113,7 @@ fn a_check_repeated_from_elsewhere_diverts_nothing() {
     assert_eq!(world.inject(addr, &check), Fate::Consumed);
     let before = sizes(&world);
     assert_eq!(world.inject(stranger(), &check), Fate::Dropped(Drop::StunReplay));
-    assert_eq!(world.core.transport_stats(TransportId(1)).unwrap().remote, Some(addr));
+    assert_eq!(world.core.transport_stats(TransportId(1), world.now).unwrap().remote(), Some(addr));
     assert_eq!(sizes(&world), before);
     assert_eq!(world.inject(addr, &check), Fate::Consumed, "a client may repeat itself");
 }
@@ -138,7 +138,7 @@ fn what_follows_message_integrity_is_not_believed() {
     let mut world = World::new(6);
     world.join(ClientOptions::default());
     world.run_until_connected();
-    let selected = |w: &World| w.core.transport_stats(TransportId(1)).unwrap().remote;
+    let selected = |w: &World| w.core.transport_stats(TransportId(1), w.now).unwrap().remote();
     let before = selected(&world);
     world.clients[0].nominate = false;
     let check = world.clients[0].check(&world.clients[0].credentials.password.clone());

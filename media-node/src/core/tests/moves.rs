@@ -3,7 +3,7 @@
 use super::*;
 
 fn selected(world: &World, client: usize) -> Option<SocketAddr> {
-    world.core.transport_stats(TransportId(client as u64 + 1)).unwrap().remote
+    world.core.transport_stats(TransportId(client as u64 + 1), world.now).unwrap().remote()
 }
 
 /// Takes a client elsewhere, where its checks do not get through yet.

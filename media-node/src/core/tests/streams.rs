@@ -34,7 +34,7 @@ fn simulcast_streams_are_learned_from_mid_and_rid_and_the_best_is_forwarded() {
     let producer = world.publish(publisher, tracks);
     let (consumer, ssrc) = world.subscribe(subscriber, producer, true);
     world.run_for(Duration::from_secs(4));
-    let stats = world.core.producer_stats(producer).unwrap();
+    let stats = world.core.producer_stats(producer, world.now).unwrap();
     let ssrcs: Vec<_> = stats.streams.iter().map(|s| s.ssrc).collect();
     assert_eq!(ssrcs, [Some(100), Some(200), Some(300)]);
     assert_eq!(encodings(&world).last(), Some(&2));

@@ -86,7 +86,7 @@ async fn call_by_tcp(listen: &str) {
         other.turn().await;
     }
     assert_eq!(subscriber.client.undecryptable, 0);
-    let remote = media.transport_stats(0, TransportId(2)).await.unwrap().unwrap().remote;
+    let remote = transport(&media, 0, 2).await.unwrap().remote();
     assert_eq!(remote, Some(subscriber.stream.local_addr().unwrap()));
     // The end of a connection is the end of its path; of a transport, of its connection.
     drop(subscriber);
@@ -96,7 +96,7 @@ async fn call_by_tcp(listen: &str) {
         publisher.turn().await;
     }
     assert!(closes(&mut publisher.stream, Duration::from_secs(10)).await);
-    let remote = media.transport_stats(0, TransportId(2)).await.unwrap().unwrap().remote;
+    let remote = transport(&media, 0, 2).await.unwrap().remote();
     assert_eq!(remote, None);
 }
 
