@@ -41,6 +41,7 @@ mod producer;
 mod query;
 mod random;
 mod receive;
+mod reception;
 mod remb;
 mod reports;
 pub(crate) mod rtp;

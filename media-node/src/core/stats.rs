@@ -237,9 +237,9 @@ named! {
         AvailableIncoming = "available_incoming_bitrate",
         /// Consumers of layered tracks that were given the lowest spatial layer last.
         SpatialLayer0 = "consumers_of_spatial_layer_0",
-        /// The next one.
+        /// The second.
         SpatialLayer1 = "consumers_of_spatial_layer_1",
-        /// The third, or one above.
+        /// The third, or one above it.
         SpatialLayer2 = "consumers_of_spatial_layer_2",
         /// Validated tuples.
         Tuples = "tuples",
