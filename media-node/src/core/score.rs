@@ -64,7 +64,7 @@ impl Score {
         let weighed = |(at, score): (usize, &u8)| (at as u32 + 1) * u32::from(*score);
         let sum: u32 = self.latest[..self.filled].iter().enumerate().map(weighed).sum();
         let weights = (self.filled * (self.filled + 1) / 2) as u32;
-        if weights == 0 { BEST } else { ((sum + weights / 2) / weights) as u8 }
+        (sum + weights / 2).checked_div(weights).map_or(BEST, |score| score as u8)
     }
 }
 

@@ -5,10 +5,9 @@ use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEs
 
 /// What the publisher was told last, in bits per second.
 fn told(world: &World) -> Option<f64> {
-    let remb = |p: &Box<dyn rtc::rtcp::packet::Packet>| {
-        Some(f64::from(p.as_any().downcast_ref::<ReceiverEstimatedMaximumBitrate>()?.bitrate))
-    };
-    world.clients[0].rtcp.iter().rev().find_map(remb)
+    let mut packets = world.clients[0].rtcp.iter().rev();
+    let remb = packets.find_map(|packet| packet.as_any().downcast_ref::<ReceiverEstimatedMaximumBitrate>())?;
+    Some(f64::from(remb.bitrate))
 }
 
 /// A publisher of pictures without transport-wide numbers, behind a link of its own.
