@@ -193,7 +193,7 @@ struct Batches<'a>(&'a Stats);
 
 impl EncodeMetric for Batches<'_> {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        let bounds = core::BATCHES.iter().map(|most| *most as f64).chain([f64::MAX]);
+        let bounds = core::BATCHES.iter().map(|most| *most as f64).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(self.0.batches().iter().copied()).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
         encoder.encode_histogram::<NoLabels>(self.0.counter(core::Counter::PacketsOut) as f64, count, &buckets, None)

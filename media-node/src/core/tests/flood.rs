@@ -71,7 +71,7 @@ fn connectivity_checks_of_strangers_leave_nothing_behind() {
 
 #[test]
 fn thousands_of_handshakes_that_nobody_finishes_are_bounded_and_given_back() {
-    const HALF_OPEN: u64 = 2000;
+    const HALF_OPEN: u64 = 1000;
     let mut world = World::new(2);
     // The first datagrams of a handshake, as a client sends them.
     let hello: Rc<RefCell<Vec<Vec<u8>>>> = Rc::default();
@@ -107,52 +107,54 @@ fn thousands_of_handshakes_that_nobody_finishes_are_bounded_and_given_back() {
             world.inject(from, datagram);
         }
     };
-    let mut opened = 0;
-    let (mut packets, mut longest) = (0, Duration::ZERO);
-    let open_all = measure(|| {
-        // Two thousand within a second, beside a call.
-        (packets, longest) = heard(&mut world, audio, Duration::from_secs(1), |world| {
-            for _ in 0..HALF_OPEN / 100 {
-                open(world, opened);
-                opened += 1;
-            }
+    let mut left = [0; 2];
+    for (round, left) in left.iter_mut().enumerate() {
+        let (mut opened, mut packets, mut longest) = (0, 0, Duration::ZERO);
+        let open_all = measure(|| {
+            // All within a second, beside a call.
+            (packets, longest) = heard(&mut world, audio, Duration::from_secs(1), |world| {
+                for _ in 0..HALF_OPEN / 100 {
+                    open(world, round as u64 * HALF_OPEN + opened);
+                    opened += 1;
+                }
+            });
         });
-    });
-    let each = open_all.bytes_current / HALF_OPEN as i64;
-    println!("{HALF_OPEN} half-open handshakes: {each} bytes each");
-    assert_eq!(world.stats().gauge(Gauge::Transports), before + HALF_OPEN);
-    assert!(each < 64 * 1024, "{each} bytes each");
-    assert!((48..=52).contains(&packets) && longest < Duration::from_millis(40), "{packets} {longest:?}");
-    assert_eq!(world.state(1), Some(TransportState::Connected));
+        let each = open_all.bytes_current / HALF_OPEN as i64;
+        println!("{HALF_OPEN} half-open handshakes: {each} bytes each");
+        assert_eq!(world.stats().gauge(Gauge::Transports), before + HALF_OPEN);
+        assert!(each < 32 * 1024, "{each} bytes each");
+        assert!((48..=52).contains(&packets) && longest < Duration::from_millis(40), "{packets} {longest:?}");
+        assert_eq!(world.state(1), Some(TransportState::Connected));
 
-    // More of the same datagrams on the same handshakes cost nothing more, and end them.
-    let again = measure(|| {
-        for number in 0..HALF_OPEN {
-            for _ in 0..40 {
-                for datagram in &hello {
-                    world.inject(stranger(number as u32), datagram);
+        // More of the same datagrams on the same handshakes end them: that is beyond what any handshake needs.
+        let again = measure(|| {
+            for number in 0..HALF_OPEN {
+                for datagram in hello.iter().cycle().take(80) {
+                    world.inject(stranger((round as u64 * HALF_OPEN + number) as u32), datagram);
                 }
             }
-        }
-        world.run_for(Duration::from_millis(100));
-        world.events.clear();
-    });
-    println!("40 repetitions each: {} bytes more", again.bytes_current);
-    assert!(again.bytes_current < 1024 * HALF_OPEN as i64, "{again:?}");
+            world.run_for(Duration::from_millis(100));
+            world.events.clear();
+        });
+        println!("80 datagrams more on each: {} bytes", again.bytes_current);
+        assert!(again.bytes_current < 1024 * HALF_OPEN as i64, "{again:?}");
 
-    // Whoever has not finished in time has failed; the rooms close what has failed.
-    let closed = measure(|| {
-        let (packets, longest) = heard(&mut world, audio, Duration::from_secs(35), |_| ());
-        assert!((1740..=1760).contains(&packets) && longest < Duration::from_millis(40), "{packets} {longest:?}");
-        for number in 0..HALF_OPEN {
-            world.handle(Command::CloseTransport { transport: TransportId(10_000 + number) });
-        }
-        world.run_for(Duration::from_millis(100));
-        world.events = Vec::new();
-    });
-    let left = open_all.bytes_current + again.bytes_current + closed.bytes_current;
-    println!("after they were closed: {left} bytes left");
-    assert_eq!(world.stats().gauge(Gauge::Transports), before);
-    // What the call itself keeps for a while has nothing to do with them.
-    assert!(left < open_all.bytes_current / 10, "{left} of {}", open_all.bytes_current);
+        // Whoever has not finished in time has failed, and the rooms close what has failed.
+        let closed = measure(|| {
+            let (packets, longest) = heard(&mut world, audio, Duration::from_secs(35), |_| ());
+            assert!((1740..=1760).contains(&packets) && longest < Duration::from_millis(40), "{packets} {longest:?}");
+            for number in 0..HALF_OPEN {
+                let transport = TransportId(10_000 + round as u64 * HALF_OPEN + number);
+                world.handle(Command::CloseTransport { transport });
+            }
+            world.run_for(Duration::from_millis(100));
+            world.events = Vec::new();
+        });
+        *left = open_all.bytes_current + again.bytes_current + closed.bytes_current;
+        println!("after they were closed: {left} bytes");
+        assert_eq!(world.stats().gauge(Gauge::Transports), before);
+        assert!(*left < open_all.bytes_max as i64 / 2, "{left}");
+    }
+    // The places in the tables are kept and taken again. What the call itself remembers is the tests' own.
+    assert!(left[1] < 2 << 20, "{left:?}");
 }
