@@ -24,6 +24,8 @@ const UPDATE: Micros = 50_000;
 /// Loss that asks for no more, and loss that asks for less.
 const SOME_LOSS: f64 = 0.02;
 const MUCH_LOSS: f64 = 0.10;
+/// Loss of a path that is given far more than it carries.
+const FLOODED: f64 = 0.5;
 /// Where the unwrapped clock of the publisher begins, so that what is late does not precede it.
 const CLOCK_BEGIN: i64 = 1 << 40;
 
@@ -91,7 +93,10 @@ impl Receiving {
         self.hold = fraction > SOME_LOSS;
         if fraction > MUCH_LOSS {
             self.met_limit = true;
-            self.rate.limit((1.0 - 0.5 * fraction) * self.rate.current(), now);
+            let reduced = (1.0 - 0.5 * fraction) * self.rate.current();
+            // A queue that stays full shows no delay that grows: then what arrives is all that there is.
+            let arriving = self.arriving.rate().filter(|_| fraction > FLOODED);
+            self.rate.limit(arriving.map_or(reduced, |arriving| arriving.min(reduced)), now);
         }
     }
 

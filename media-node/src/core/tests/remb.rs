@@ -34,7 +34,8 @@ fn obey(world: &mut World, time: Duration) -> Vec<f64> {
     while world.now < until {
         let bitrate = told(world).unwrap_or(300e3);
         seen.push(bitrate);
-        let packets = (bitrate / 30.0 / 8.0 / 1120.0).round().clamp(1.0, 400.0) as usize;
+        // Pictures of whole packets, and never of one: the next larger would be twice as large, more than is let grow.
+        let packets = (bitrate / 30.0 / 8.0 / 1120.0).round().clamp(2.0, 400.0) as usize;
         world.clients[0].tracks[0].kind = TrackKind::Vp8 { packets };
         world.run_for(Duration::from_millis(50));
     }
