@@ -130,6 +130,7 @@ check "refused: gateway.replica" refused "'replica'" --set gateway.replica=3
 check "refused: an origin with a path" refused "/gateway/corsOrigins/0" --set "gateway.corsOrigins={https://app.example/x}"
 check "refused: an issuer without an audience" refused "/gateway/oidc" --set gateway.oidc.issuer=https://login.example
 check "refused: an issuer without TLS" refused "/gateway/oidc/issuer" --set gateway.oidc.issuer=http://login.example
+check "refused: a demand on tokens that is none" refused "/gateway/oidc/require/0" --set gateway.oidc.issuer=https://login.example --set gateway.oidc.audience=a --set "gateway.oidc.require={scope}"
 check "refused: SQLite for two" refused "SQLite is for one replica" --set records.sqlite.enabled=true
 check "refused: two databases" refused "one database" --set records.sqlite.enabled=true,records.postgresSecret=x,gateway.replicas=1
 check "refused: records.sqlite.size" refused "'size'" --set records.sqlite.size=1Gi

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     call_id::CallId,
+    consent::Consent,
     presence::Presence,
     schema::known_operators,
     topology::{Topology, TopologyMode},
@@ -41,7 +42,9 @@ use crate::{
         priority = "1"
     ),
     validation = Rule::new("size(self.metadata.name) <= 63")
-        .message("the name of a CallRoom may have at most 63 characters: it is part of the URL that clients join by")
+        .message("the name of a CallRoom may have at most 63 characters: it is part of the URL that clients join by"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.startedAt) || has(self.spec.scheduledTime) == has(oldSelf.spec.scheduledTime) && (!has(self.spec.scheduledTime) || self.spec.scheduledTime == oldSelf.spec.scheduledTime)")
+        .message("scheduledTime cannot be changed, since the call has begun: end this one and create another CallRoom for the new time")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -85,6 +88,15 @@ pub struct CallRoomSpec {
     /// How media flows, and when that changes. Without it through a media node from the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topology: Option<Topology>,
+
+    /// When the call is to begin. Until 10 minutes before it takes no place on any media node and cannot be joined. Can be
+    /// changed until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_time: Option<Time>,
+
+    /// What people are asked to consent to. The gateway keeps the answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<Consent>,
 
     /// When the call ends by itself.
     #[serde(default)]
@@ -199,12 +211,12 @@ pub enum VideoCodec {
 #[x_kube(validation = Rule::new("!has(self.maxDurationSeconds) || self.maxDurationSeconds >= 60")
         .message("maxDurationSeconds must be at least 60: leave it out for a call without a limit"))]
 pub struct Lifetime {
-    /// The call ends after nobody was in it for this long. Counted from its start as well.
+    /// The call ends after nobody was in it for this long. Counted from its start as well, and from scheduledTime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 5, max = 604_800))]
     pub empty_timeout_seconds: Option<i32>,
 
-    /// The call ends this long after it became ready.
+    /// The call ends this long after it became ready, or after scheduledTime if that is later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 2_592_000))]
     pub max_duration_seconds: Option<i32>,

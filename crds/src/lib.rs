@@ -8,11 +8,13 @@
 pub mod call_id;
 pub mod callroom;
 pub mod condition;
+pub mod consent;
 pub mod load;
 pub mod medianode;
 pub mod mediapool;
 pub mod names;
 pub mod presence;
+pub mod schedule;
 mod schema;
 pub mod topology;
 

@@ -5,9 +5,14 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 use callplane_operator::turn::is_turn_url;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
-use crate::{access::Issuer, limits::Rate, records::Source};
+use crate::{
+    access::{Demand, Issuer},
+    limits::Rate,
+    records::Source,
+};
 
 /// The gateway of callplane: rooms by REST, join tokens, and the way to each room's media node.
 #[derive(Clone, Debug, Parser)]
@@ -66,6 +71,16 @@ pub struct Serve {
     /// Audience of the issuer's tokens that are for backends.
     #[arg(long, env = "CALLPLANE_OIDC_AUDIENCE", requires = "oidc_issuer")]
     pub oidc_audience: Option<String>,
+    /// What the issuer's tokens have to have besides, such as scope=callplane or realm_access.roles=backend: the claim, or the way
+    /// to it, and a word of it. All of them where several are given.
+    #[arg(
+        long,
+        env = "CALLPLANE_OIDC_REQUIRE",
+        value_name = "CLAIM=VALUE",
+        value_delimiter = ',',
+        requires = "oidc_issuer"
+    )]
+    pub oidc_require: Vec<Demand>,
     /// File with certificates in PEM of authorities that vouch for the issuer, besides the system's.
     #[arg(long, env = "CALLPLANE_OIDC_CA", value_name = "PATH", requires = "oidc_issuer")]
     pub oidc_ca: Option<PathBuf>,
@@ -114,7 +129,8 @@ pub struct Serve {
     /// Socket.IO sockets at a time.
     #[arg(long, env = "CALLPLANE_MAX_SIGNALLING_SOCKETS", default_value_t = 10_000)]
     pub max_signalling_sockets: usize,
-    /// What is logged, in the syntax of tracing's EnvFilter.
+    /// What is logged, in the syntax of tracing's EnvFilter. What libraries would write of the messages that they carry is left
+    /// out whatever it says: there are tokens in them.
     #[arg(long, env = "RUST_LOG", default_value = "info", value_parser = filter)]
     pub log: String,
 }
@@ -123,7 +139,8 @@ impl Serve {
     /// Who vouches for backends besides their API keys.
     pub fn issuer(&self) -> Option<Issuer> {
         let (url, audience) = (self.oidc_issuer.clone()?, self.oidc_audience.clone()?);
-        Some(Issuer { url, audience, authorities: self.oidc_ca.clone() })
+        let (demands, authorities) = (self.oidc_require.clone(), self.oidc_ca.clone());
+        Some(Issuer { url, audience, demands, authorities })
     }
 
     /// Where records are kept, if any are.
@@ -131,6 +148,15 @@ impl Serve {
         let postgres = self.database_url_file.clone().map(Source::PostgresUrl);
         postgres.or_else(|| self.sqlite.clone().map(Source::Sqlite))
     }
+}
+
+/// Libraries that write what they carry into the log when they are asked for details.
+const TALKATIVE: [&str; 2] = ["tungstenite", "tokio_tungstenite"];
+
+/// Whether `target` may log at `level`.
+pub fn is_discreet(target: &str, level: Level) -> bool {
+    let library = target.split("::").next().unwrap_or_default();
+    level <= Level::INFO || !TALKATIVE.contains(&library)
 }
 
 fn filter(text: &str) -> Result<String, String> {
@@ -187,6 +213,19 @@ mod tests {
     }
 
     #[test]
+    fn libraries_keep_to_themselves_what_they_carry() {
+        for (target, level, expected) in [
+            ("tungstenite::protocol", Level::TRACE, false),
+            ("tungstenite::protocol", Level::DEBUG, false),
+            ("tungstenite", Level::WARN, true),
+            ("tungstenites", Level::TRACE, true),
+            ("callplane_gateway::signal", Level::TRACE, true),
+        ] {
+            assert_eq!(is_discreet(target, level), expected, "{target} {level}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         for wrong in [
             ["--token-ttl", "1h"],
@@ -199,12 +238,14 @@ mod tests {
             ["--log", "x=loud"],
             ["--turn-url", "stun:turn.example.org"],
             ["--turn-url", "turn:*:3478"],
+            ["--oidc-require", "scope"],
         ] {
             assert!(Config::try_parse_from([&["x"], &wrong[..]].concat()).is_err(), "{wrong:?}");
         }
         for together in [
             &["--oidc-issuer", "https://login.example.org"][..],
             &["--oidc-audience", "callplane"],
+            &["--oidc-require", "scope=callplane"],
             &["--sqlite", "/x", "--database-url-file", "/y"],
         ] {
             assert!(Config::try_parse_from([&["x"], together].concat()).is_err(), "{together:?}");

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::{any, get, post},
 };
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
@@ -24,6 +24,7 @@ pub fn router(gateway: Gateway, signal: &Signal, origins: &[HeaderValue]) -> Rou
     let own = Router::new()
         .nest("/v1/rooms", rooms::routes())
         .nest("/v1/meetings", rooms::routes())
+        .route("/v1/users/consent", post(rooms::give_consent))
         .route("/.well-known/jwks.json", get(jwks))
         .route("/openapi.json", get(description))
         .layer(Extension(signal.clone()))

@@ -25,6 +25,8 @@ use crate::{http, problem, rooms};
         rooms::lock,
         rooms::create_link,
         rooms::revoke_link,
+        rooms::give_consent,
+        rooms::consents,
         http::jwks,
     ),
     components(schemas(problem::Code)),

@@ -25,6 +25,8 @@ pub enum Code {
     CredentialsExpired,
     /// The credentials are good, but not for this.
     NotPermitted,
+    /// The issuer's token has not the scopes or roles that backends need here.
+    InsufficientScope,
     /// The token is for another room.
     WrongRoom,
     /// The room does not let this role in.
@@ -37,6 +39,8 @@ pub enum Code {
     WrongPassword,
     /// A host removed them from the call after the token was made.
     Removed,
+    /// The room wants a consent that was not given, or not for the present version.
+    ConsentRequired,
     /// The share link was revoked.
     LinkRevoked,
     /// The API server does not let the gateway do this: rights, a quota or a policy.
@@ -63,6 +67,8 @@ pub enum Code {
     TooMany,
     /// The call is peer to peer, so there is no media node to ask.
     NoMediaNode,
+    /// The call is scheduled for later.
+    NotYet,
     /// The call is over.
     RoomEnded,
     /// `continue` is too old.
@@ -112,19 +118,22 @@ impl Code {
             Self::MalformedJson | Self::UnknownField | Self::UnreadableBody => StatusCode::BAD_REQUEST,
             Self::CredentialsMissing | Self::CredentialsInvalid | Self::CredentialsExpired => StatusCode::UNAUTHORIZED,
             Self::NotPermitted
+            | Self::InsufficientScope
             | Self::WrongRoom
             | Self::RoleNotAllowed
             | Self::RoomLocked
             | Self::PasswordRequired
             | Self::WrongPassword
             | Self::Removed
+            | Self::ConsentRequired
             | Self::LinkRevoked
             | Self::KubernetesRefused => StatusCode::FORBIDDEN,
             Self::RoomNotFound | Self::ParticipantNotFound | Self::NoSuchEvent | Self::NoSuchRoute => {
                 StatusCode::NOT_FOUND
             }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RoomExists
+            Self::NotYet
+            | Self::RoomExists
             | Self::Conflict
             | Self::RoomFull
             | Self::NotJoined
@@ -239,12 +248,14 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if code.status() == StatusCode::UNAUTHORIZED {
-            // RFC 6750 §3: an error code only if credentials were there.
-            let challenge = match code {
-                Code::CredentialsMissing => "Bearer",
-                _ => "Bearer error=\"invalid_token\"",
-            };
+        // RFC 6750 §3: an error code only if credentials were there.
+        let challenge = match code {
+            Code::CredentialsMissing => Some("Bearer"),
+            Code::InsufficientScope => Some("Bearer error=\"insufficient_scope\""),
+            _ if code.status() == StatusCode::UNAUTHORIZED => Some("Bearer error=\"invalid_token\""),
+            _ => None,
+        };
+        if let Some(challenge) = challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response.extensions_mut().insert(code);

@@ -11,14 +11,20 @@ use callplane_operator::{
 use socket2::SockRef;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterExt, filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::{
     Gateway, Parts,
     access::{ApiKeys, Oidc, Passwords, Signer},
     admin::{self, Admin},
     cluster::{self, Kube, Secrets},
-    config::{Command, Config, Serve},
+    config::{Command, Config, Serve, is_discreet},
     http,
     ice::TurnServers,
     limits::Limits,
@@ -46,7 +52,9 @@ pub async fn main(config: Config) -> anyhow::Result<()> {
         return Ok(());
     }
     let filter = EnvFilter::try_new(&config.serve.log).with_context(|| format!("--log {:?}", config.serve.log))?;
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
+    let discreet = filter_fn(|metadata| is_discreet(metadata.target(), *metadata.level()));
+    let log = fmt::layer().json().flatten_event(true).with_filter(filter.and(discreet));
+    tracing_subscriber::registry().with(log).init();
     serve(config.serve).await
 }
 

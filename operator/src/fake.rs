@@ -206,6 +206,14 @@ pub(crate) fn requests(server: &Shared, prefix: &str) -> usize {
     server.lock().unwrap().requests.iter().filter(|(request, _)| request.starts_with(prefix)).count()
 }
 
+/// All that `server` holds and was told outside of Secrets, as text.
+pub(crate) fn elsewhere(server: &Shared) -> String {
+    let server = server.lock().unwrap();
+    let asked = server.requests.iter().map(|(request, body)| (request, body));
+    let all = server.objects.iter().chain(asked).filter(|(place, _)| !place.contains("/secrets"));
+    all.map(|(place, body)| format!("{place} {body}\n")).collect()
+}
+
 /// A client of `server`.
 pub(crate) fn client(server: &Shared) -> Client {
     let server = Arc::clone(server);

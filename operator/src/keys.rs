@@ -3,8 +3,6 @@
 //! The private key is what lets people into calls. Whoever made it first wins; the public Secret follows
 //! from it and is put right whenever it does not.
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::{
     digest::{SHA256, digest},
     rand::SystemRandom,
@@ -15,7 +13,7 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use callplane_crds::names::{JOIN_KEYS_SECRET, JOIN_PUBLIC_SECRET};
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
@@ -23,7 +21,10 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::api::{WriteError, Writer};
+use crate::{
+    api::{WriteError, Writer},
+    secret::{self, text},
+};
 
 /// Key of the private key in its Secret.
 pub const PRIVATE: &str = "private.pem";
@@ -164,9 +165,9 @@ pub async fn ensure(writer: &Writer, namespace: &str) -> Result<(), KeysError> {
         Some(secret) => key(&secret)?,
         None => {
             let new = JoinKey::generate()?;
-            let data = [(PRIVATE, new.pem.clone()), (KID, new.kid.clone())];
+            let data = secret::data([(PRIVATE, new.pem.clone()), (KID, new.kid.clone())]);
             let post = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-            match writer.write("Secret", "create", api.create(&post, &secret(JOIN_KEYS_SECRET, data))).await {
+            match writer.write("Secret", "create", api.create(&post, &secret::named(JOIN_KEYS_SECRET, data))).await {
                 Ok(_) => {
                     tracing::info!(kid = new.kid, "made the key of join tokens");
                     new
@@ -184,7 +185,7 @@ pub async fn ensure(writer: &Writer, namespace: &str) -> Result<(), KeysError> {
     if public.as_ref().and_then(|s| text(s, JWKS)).as_deref() == Some(key.jwks().as_str()) {
         return Ok(());
     }
-    let wanted = secret(JOIN_PUBLIC_SECRET, [(JWKS, key.jwks())]);
+    let wanted = secret::named(JOIN_PUBLIC_SECRET, secret::data([(JWKS, key.jwks())]));
     let failed = |source| KeysError::Write { name: JOIN_PUBLIC_SECRET, source };
     if public.is_none() {
         let post = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
@@ -206,25 +207,6 @@ async fn read_secret(api: &Api<Secret>, name: &'static str) -> Result<Option<Sec
 
 fn key(secret: &Secret) -> Result<JoinKey, KeysError> {
     text(secret, PRIVATE).ok_or(KeysError::Unusable).and_then(|pem| JoinKey::from_pem(&pem))
-}
-
-fn text(secret: &Secret, key: &str) -> Option<String> {
-    String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok()
-}
-
-fn secret<const N: usize>(name: &str, data: [(&str, String); N]) -> Secret {
-    let data: BTreeMap<String, ByteString> =
-        data.into_iter().map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes()))).collect();
-    Secret {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            labels: Some([("app.kubernetes.io/name".to_owned(), "callplane".to_owned())].into()),
-            ..ObjectMeta::default()
-        },
-        data: Some(data),
-        type_: Some("Opaque".to_owned()),
-        ..Secret::default()
-    }
 }
 
 fn pem(der: &[u8]) -> String {

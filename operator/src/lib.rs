@@ -51,6 +51,7 @@ pub mod pool;
 pub mod queue;
 pub mod room;
 pub mod run;
+mod secret;
 pub mod self_test;
 pub mod streak;
 pub mod token;

@@ -117,6 +117,25 @@ fn a_room_says_what_is_wrong_with_it() {
                 "should be less than or equal to 3600",
             ),
             refused(json!({"topology": {"mesh": true}}), "", r#"unknown field "spec.topology.mesh""#),
+            fine(json!({"scheduledTime": "2099-01-01T09:00:00+01:00"})),
+            refused(json!({"scheduledTime": "tomorrow"}), "spec.scheduledTime", "must be of type date"),
+            refused(json!({"scheduledTime": 4_070_908_800_i64}), "spec.scheduledTime", "must be of type string"),
+            fine(json!({"consent": {}})),
+            fine(json!({"consent": {"required": true, "types": ["recording_ai"], "version": "2026-11"}})),
+            refused(json!({"consent": {"types": []}}), "spec.consent.types", "should have at least 1 items"),
+            refused(
+                json!({"consent": {"types": ["recording_ai", "recording_ai"]}}),
+                "spec.consent.types",
+                "must have at most 1 item",
+            ),
+            refused(
+                json!({"consent": {"types": ["marketing"]}}),
+                "spec.consent.types[0]",
+                r#"Unsupported value: "marketing": supported values: "recording_ai""#,
+            ),
+            refused(json!({"consent": {"version": ""}}), "spec.consent.version", "should be at least 1 chars long"),
+            refused(json!({"consent": {"version": "x".repeat(65)}}), "spec.consent.version", "may not be more than 64"),
+            refused(json!({"consent": {"text": "…"}}), "", r#"unknown field "spec.consent.text""#),
             refused(json!({"ended": "yes"}), "spec.ended", "must be of type boolean"),
             refused(json!({"maxParticipant": 4}), "", r#"unknown field "spec.maxParticipant""#),
             refused(json!({"lifetime": {"ttl": 4}}), "", r#"unknown field "spec.lifetime.ttl""#),
@@ -180,6 +199,38 @@ fn what_binds_a_room_to_a_place_cannot_be_changed() {
 }
 
 #[test]
+fn a_call_that_has_begun_keeps_its_time() {
+    desk("times", |desk| async move {
+        let rooms = desk.all::<CallRoom>();
+        for (room, time) in [("scheduled", json!("2099-01-01T09:00:00Z")), ("begun", json!(null))] {
+            let spec = json!({"pool": "nowhere", "scheduledTime": time});
+            rooms.create(&json!({"metadata": {"name": room}, "spec": spec}), Keep::Yes).await?;
+        }
+        let another = json!({"spec": {"scheduledTime": "2099-02-01T09:00:00Z"}});
+        let none = json!({"spec": {"scheduledTime": null}});
+        rooms.change("scheduled", &another, Keep::No).await?;
+        rooms.change("scheduled", &none, Keep::No).await?;
+        rooms.change("begun", &another, Keep::No).await?;
+        for room in ["scheduled", "begun"] {
+            rooms.tell(room, &json!({"startedAt": "2026-01-01T00:00:00Z"}), Keep::Yes).await?;
+        }
+        let says = "scheduledTime cannot be changed, since the call has begun: end this one and create another CallRoom for the new time";
+        for (room, change) in [("scheduled", &another), ("scheduled", &none), ("begun", &another)] {
+            let status = crate::desk::refusal(rooms.change(room, change, Keep::No).await)?;
+            ensure!(status.code == 422 && status.message.contains(says), "{room}: {}", status.message);
+        }
+        for (room, change) in [
+            ("scheduled", json!({"spec": {"scheduledTime": "2099-01-01T10:00:00+01:00"}})),
+            ("scheduled", json!({"spec": {"ended": true}})),
+            ("begun", json!({"spec": {"maxParticipants": 3}})),
+        ] {
+            rooms.change(room, &change, Keep::No).await?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn null_means_absent_and_absent_means_the_default() {
     desk("defaults", |desk| async move {
         let rooms = desk.all::<CallRoom>();
@@ -195,6 +246,10 @@ fn null_means_absent_and_absent_means_the_default() {
         let made = rooms.create(&topology, Keep::No).await?;
         let full = json!({"mode": "Auto", "p2pMaxParticipants": 2, "packetLossPercent": 5, "stabilizationSeconds": 30});
         ensure!(made["spec"]["topology"] == full, "it became {}", made["spec"]);
+        let consent = json!({"spec": {"consent": {"version": null}}, "metadata": {"name": "asks"}});
+        let made = rooms.create(&consent, Keep::No).await?;
+        let full = json!({"required": false, "types": ["recording_ai"], "version": "1"});
+        ensure!(made["spec"]["consent"] == full, "it became {}", made["spec"]);
         Ok(())
     });
 }

@@ -9,6 +9,9 @@ use super::LinkId;
 /// `aud` of a share link's token: a media node takes none of them for a join token.
 pub const LINK_AUDIENCE: &str = "callplane-link";
 
+/// `aud` of a consent token.
+pub const CONSENT_AUDIENCE: &str = "callplane-consent";
+
 /// Part in a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -89,4 +92,31 @@ impl LinkClaims {
         let (iss, aud) = (TOKEN_ISSUER.to_owned(), LINK_AUDIENCE.to_owned());
         Self { iss, aud, room_id: room.to_string(), room_uid, role, iat: now, exp: id.expires(), jti: id }
     }
+}
+
+/// What a consent token says: somebody consented, and that was written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsentClaims {
+    /// `callplane`.
+    pub iss: String,
+    /// [`CONSENT_AUDIENCE`].
+    pub aud: String,
+    /// User id.
+    pub sub: String,
+    /// Call id.
+    pub room_id: String,
+    /// `metadata.uid` of the room.
+    pub room_uid: String,
+    /// What was asked for.
+    pub consent_type: String,
+    /// Version of the text that was shown.
+    pub version: String,
+    /// The share link that they came by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkId>,
+    /// When it was made, in seconds since 1970.
+    pub iat: i64,
+    /// When it ends.
+    pub exp: i64,
 }

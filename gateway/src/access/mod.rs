@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod claims;
+mod demand;
 mod links;
 mod oidc;
 mod passwords;
@@ -10,8 +11,8 @@ mod signer;
 use axum::http::{HeaderMap, header};
 
 pub use api_keys::ApiKeys;
-pub use claims::LINK_AUDIENCE;
-pub use claims::{JoinClaims, LinkClaims, Role};
+pub use claims::{CONSENT_AUDIENCE, ConsentClaims, JoinClaims, LINK_AUDIENCE, LinkClaims, Role};
+pub use demand::{Demand, InvalidDemand};
 pub use links::{LinkId, MAX_REVOKED, revoke, revoked};
 pub use oidc::{Issuer, Oidc, OidcError};
 pub use passwords::{Password, Passwords};
@@ -34,7 +35,7 @@ impl Caller {
     ///
     /// # Errors
     /// [`Code::CredentialsMissing`], [`Code::CredentialsInvalid`], [`Code::CredentialsExpired`], [`Code::RateLimited`],
-    /// [`Code::IssuerUnavailable`].
+    /// [`Code::InsufficientScope`], [`Code::IssuerUnavailable`].
     pub fn of(gateway: &Gateway, headers: &HeaderMap) -> Result<Self, Problem> {
         let bearer = bearer(headers).ok_or_else(|| {
             Problem::new(Code::CredentialsMissing, "this needs an API key or a join token as bearer token")
@@ -64,6 +65,14 @@ impl Caller {
         match self {
             Self::Backend(name) => Ok(name),
             Self::Member(_) => Err(Problem::new(Code::NotPermitted, "this needs an API key")),
+        }
+    }
+
+    /// Their user id, if they bear a join token.
+    pub fn member(&self) -> Option<&str> {
+        match self {
+            Self::Member(claims) => Some(&claims.sub),
+            Self::Backend(_) => None,
         }
     }
 

@@ -1,7 +1,8 @@
 //! Backends that bear a token of an OpenID Connect issuer (OpenID Connect Discovery 1.0, RFC 7517, RFC 7519).
 //!
 //! The issuer's keys are fetched now and then, and when a token names one that is not known. While it is away, the keys that are
-//! known go on. A token that is for our audience makes its bearer a backend: whom the issuer gives such tokens is what decides.
+//! known go on. A token that is for our audience, and has the scopes and roles that are demanded, makes its bearer a backend: whom
+//! the issuer gives such tokens is what decides.
 
 use std::{
     fs, io,
@@ -21,6 +22,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::sync::Mutex;
 
+use super::Demand;
 use crate::{Code, Problem};
 
 /// How tokens may be signed.
@@ -49,6 +51,8 @@ pub struct Issuer {
     pub url: String,
     /// `aud` of tokens that are for us.
     pub audience: String,
+    /// What tokens have to say besides: all of it.
+    pub demands: Vec<Demand>,
     /// Certificates in PEM of authorities besides the system's.
     pub authorities: Option<PathBuf>,
 }
@@ -114,6 +118,8 @@ struct Claims {
     exp: i64,
     #[serde(default)]
     nbf: Option<i64>,
+    #[serde(flatten)]
+    others: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Oidc {
@@ -159,7 +165,8 @@ impl Oidc {
     /// Who bears `token`, as `oidc:<subject>`.
     ///
     /// # Errors
-    /// [`Code::CredentialsInvalid`], [`Code::CredentialsExpired`], [`Code::IssuerUnavailable`] while no keys are known.
+    /// [`Code::CredentialsInvalid`], [`Code::CredentialsExpired`], [`Code::InsufficientScope`], [`Code::IssuerUnavailable`] while
+    /// no keys are known.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<String, Problem> {
         let invalid = || Problem::new(Code::CredentialsInvalid, "the token is not one that the issuer made for this");
         if self.keys().is_none() {
@@ -182,6 +189,10 @@ impl Oidc {
         let is_name = (1..=MAX_SUBJECT).contains(&subject.len()) && !subject.chars().any(char::is_control);
         if claims.nbf.is_some_and(|from| from > now.saturating_add(LEEWAY)) || !is_name {
             return Err(invalid());
+        }
+        if let Some(Demand { claim, value }) = self.0.issuer.demands.iter().find(|d| !d.is_met(&claims.others)) {
+            let detail = format!("the token is for this, but its claim {claim} has no {value}");
+            return Err(Problem::new(Code::InsufficientScope, detail));
         }
         Ok(format!("oidc:{subject}"))
     }

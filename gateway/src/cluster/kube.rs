@@ -191,6 +191,9 @@ fn request_field(path: &str) -> Option<String> {
         return Some("name".to_owned());
     }
     let setting = path.strip_prefix("spec.")?;
+    if setting == "scheduledTime" {
+        return Some(setting.to_owned());
+    }
     Some(format!("settings.{}", setting.strip_prefix("lifetime.").unwrap_or(setting)))
 }
 
@@ -203,6 +206,7 @@ mod tests {
         for (path, field) in [
             ("spec.maxParticipants", Some("settings.maxParticipants")),
             ("spec.lifetime.emptyTimeoutSeconds", Some("settings.emptyTimeoutSeconds")),
+            ("spec.scheduledTime", Some("scheduledTime")),
             ("metadata.name", Some("name")),
             ("<nil>", None),
         ] {

@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use super::{
     event::{Action, Event, Session},
-    statements::{ALL_LEFT, AUDIT, CAME_BEFORE_END, CONSENT, CONSENTS, LEFT, PRESENT, SESSION},
+    statements::{ALL_LEFT, AUDIT, CAME_BEFORE_END, CONSENT, CONSENTS, LAST_ANSWER, LEFT, PRESENT, SESSION},
 };
 
 /// Connections to PostgreSQL: one writes records, the others are for consents. SQLite has one writer at a time anyway.
@@ -264,6 +264,20 @@ impl Database {
             })
         });
         consents.collect()
+    }
+
+    /// What `user` answered last when asked for `consent_type` in `room` with this uid.
+    pub(super) async fn last_answer(
+        &self,
+        room: &CallId,
+        uid: &str,
+        user: &str,
+        consent_type: &str,
+    ) -> Result<Option<String>, DatabaseError> {
+        self.schema()?;
+        let select = sqlx::query(LAST_ANSWER).bind(room.to_string()).bind(uid).bind(user).bind(consent_type);
+        let row = within(async { Ok(select.fetch_optional(&self.pool).await?) }).await?;
+        row.map(|row| Ok(row.try_get("status")?)).transpose()
     }
 
     fn schema(&self) -> Result<(), DatabaseError> {

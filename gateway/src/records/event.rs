@@ -74,6 +74,11 @@ pub enum Action {
         /// User id.
         user: String,
     },
+    /// Somebody was asked to mute themselves, and will be muted.
+    Mute {
+        /// User id.
+        user: String,
+    },
     /// The call was ended.
     End,
     /// Only hosts may join from now on.
@@ -90,6 +95,8 @@ pub enum Action {
         /// Its id.
         link: String,
     },
+    /// Consents were read.
+    ReadConsents,
     /// Somebody was asked for consent, and answered.
     Consent {
         /// User id.
@@ -106,11 +113,13 @@ impl Action {
             Self::Enter { .. } => "enter",
             Self::Leave { .. } => "leave",
             Self::Remove { .. } => "remove",
+            Self::Mute { .. } => "mute",
             Self::End => "end",
             Self::Lock => "lock",
             Self::Unlock => "unlock",
             Self::CreateLink { .. } => "create-link",
             Self::RevokeLink { .. } => "revoke-link",
+            Self::ReadConsents => "read-consents",
             Self::Consent { .. } => "consent",
         }
     }
@@ -122,9 +131,10 @@ impl Action {
             | Self::Enter { user, .. }
             | Self::Leave { user, .. }
             | Self::Remove { user }
+            | Self::Mute { user }
             | Self::Consent { user } => Some(user.as_str()),
             Self::CreateLink { link } | Self::RevokeLink { link } => Some(link.as_str()),
-            Self::Create | Self::End | Self::Lock | Self::Unlock => None,
+            Self::Create | Self::End | Self::Lock | Self::Unlock | Self::ReadConsents => None,
         }
         .filter(|target| !target.is_empty())
     }

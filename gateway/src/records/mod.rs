@@ -145,6 +145,21 @@ impl Records {
         self.database()?.consents(room, uid, after, limit).await.map_err(|error| unavailable(&error))
     }
 
+    /// What `user` answered last when asked for `consent_type` in `room` with this uid.
+    ///
+    /// # Errors
+    /// [`Code::RecordsOff`], [`Code::RecordsUnavailable`].
+    pub async fn last_answer(
+        &self,
+        room: &CallId,
+        uid: &str,
+        user: &str,
+        consent_type: &str,
+    ) -> Result<Option<String>, Problem> {
+        let asked = self.database()?.last_answer(room, uid, user, consent_type).await;
+        asked.map_err(|error| unavailable(&error))
+    }
+
     /// Takes nothing more, and returns when all that waits is written. Give it a limit: the database may be away.
     pub async fn close(&self) {
         let Some(inner) = &self.0 else { return };

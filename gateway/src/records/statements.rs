@@ -54,6 +54,14 @@ WHERE room_id = $1 AND ($2 = '' OR room_uid = $2) AND (at_ms > $3 OR (at_ms = $3
 ORDER BY at_ms, id
 LIMIT $5";
 
+/// Somebody's last answer about one thing in one room.
+pub const LAST_ANSWER: &str = "\
+SELECT status
+FROM callplane_consents
+WHERE room_id = $1 AND room_uid = $2 AND user_id = $3 AND consent_type = $4
+ORDER BY at_ms DESC, id DESC
+LIMIT 1";
+
 /// All of them, for the test.
 #[cfg(test)]
-pub const ALL: [&str; 8] = [SESSION, ALL_LEFT, AUDIT, PRESENT, CAME_BEFORE_END, LEFT, CONSENT, CONSENTS];
+pub const ALL: [&str; 9] = [SESSION, ALL_LEFT, AUDIT, PRESENT, CAME_BEFORE_END, LEFT, CONSENT, CONSENTS, LAST_ANSWER];

@@ -192,8 +192,18 @@ async fn consents_come_in_pages_in_the_order_that_they_were_given() {
             all.extend(page);
         }
         assert_eq!(all, (0..6).map(consent).collect::<Vec<_>>());
+        let last = async |user: &str| database.last_answer(&room, "uid-1", user, "recording_ai").await.unwrap();
+        assert_eq!(
+            (last("user-5").await.as_deref(), last("user-4").await),
+            (Some("accepted"), None),
+            "that is uid-0's"
+        );
+        let declined = Consent { id: "y".into(), at: at(9), status: "declined".into(), ..consent(5) };
+        database.add_consent(&room, &declined).await.unwrap();
+        assert_eq!(last("user-5").await.as_deref(), Some("declined"));
+        assert_eq!(database.last_answer(&room, "uid-1", "user-5", "marketing").await.unwrap(), None);
         let of_one = database.consents(&room, Some("uid-1"), (0, ""), 100).await.unwrap();
-        assert_eq!(of_one, [1, 3, 5].map(consent));
+        assert_eq!(of_one, [consent(1), consent(3), consent(5), declined]);
     }
 }
 

@@ -1,9 +1,6 @@
 //! Creating rooms, each request once.
 
-use aws_lc_rs::{
-    digest::{Context, SHA256},
-    rand,
-};
+use aws_lc_rs::rand;
 use axum::{
     Json,
     extract::State,
@@ -11,15 +8,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use callplane_crds::{
-    CallId, CallRoom, CallRoomSpec, Topology, TopologyMode, callroom::Lifetime, topology::MESH_LIMIT,
+    CallId, CallRoom, CallRoomSpec, Topology, TopologyMode, callroom::Lifetime, consent::Consent, topology::MESH_LIMIT,
 };
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     annotations, check_text,
+    consent::{self, Kind},
     join::{Person, Welcome, welcome},
+    once::{Once, hex},
     topology::TopologySettings,
     unsupported,
     view::{Room, RoomStatus},
@@ -29,13 +30,17 @@ use crate::{
     access::{Caller, Password, Role},
     body::Body,
     problem::Details,
-    records::{Action, Actor, RoomRef},
+    records::{self, Action, Actor, RoomRef},
 };
 
 /// Longest user id, as in tokens.
 pub(super) const MAX_USER: usize = 128;
-/// Longest Idempotency-Key.
-const MAX_KEY: usize = 255;
+/// How long ago a scheduled time may be: a request may have been on its way for a while, an older one is a mistake.
+const LATE: SignedDuration = SignedDuration::from_hours(1);
+/// How far ahead a scheduled time may be.
+const FAR_AHEAD: SignedDuration = SignedDuration::from_hours(366 * 24);
+/// Longest version of a text that people consent to.
+const MAX_VERSION: usize = 64;
 
 /// A room to create.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -48,10 +53,11 @@ pub struct CreateRoom {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, max_length = 63, example = "standup")]
     pub name: Option<String>,
-    /// Does not work yet, and is refused.
+    /// When the call is to begin, up to a year ahead. It can be joined from 10 minutes before; until then it takes no place
+    /// on any media node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(ignore)]
-    pub scheduled_time: Option<serde_json::Value>,
+    #[schema(value_type = String, format = DateTime, required = false, example = "2027-01-01T09:00:00Z")]
+    pub scheduled_time: Option<Timestamp>,
     /// What the call is asked to be.
     #[serde(default)]
     #[schema(required = false)]
@@ -82,7 +88,7 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 5, maximum = 604_800)]
     pub empty_timeout_seconds: Option<i32>,
-    /// The call ends this long after it became ready, 60 to 2592000.
+    /// The call ends this long after it became ready, or was to begin if that is later, 60 to 2592000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 60, maximum = 2_592_000)]
     pub max_duration_seconds: Option<i32>,
@@ -94,6 +100,10 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub topology: Option<TopologySettings>,
+    /// What people are asked to consent to before they join. Needs records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub consent: Option<ConsentSetting>,
     /// Recording does not work yet: `true` is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -102,6 +112,22 @@ pub struct Settings {
     #[serde(default, skip_serializing)]
     #[schema(value_type = String, required = false, min_length = 1, max_length = 128)]
     pub password: Option<Password>,
+}
+
+/// What people are asked to consent to.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConsentSetting {
+    /// Let only those in who consented.
+    pub required: bool,
+    /// What for: `recording_ai`, which is all that there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, min_items = 1, max_items = 1)]
+    pub types: Option<Vec<Kind>>,
+    /// Version of the text that people are shown, 1 to 64 bytes; `1` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, min_length = 1, max_length = 64)]
+    pub version: Option<String>,
 }
 
 /// A room that was created, and the host's way into it.
@@ -113,7 +139,8 @@ pub struct CreatedRoom {
     pub room_id: String,
     /// Where the call is in its life.
     pub status: RoomStatus,
-    /// The host's join token. Absent while the room has no media node (202): ask `/join` for one.
+    /// The host's join token. Absent while the room cannot be joined (202), before its scheduled time, and where consent is
+    /// required: ask `/join` for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub join_token: Option<String>,
@@ -149,7 +176,7 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let caller = Caller::of(&gateway, &headers)?.backend()?;
     let Body(request) = body?;
-    check(&request)?;
+    check(&gateway, &request)?;
     let password = request.settings.password.as_ref();
     let once = Once::of(&gateway, &headers, &caller, &request).await?;
     let mut room = wanted(&request, once.as_ref())?;
@@ -171,12 +198,24 @@ pub async fn create(
     answer(&gateway, room, is_new, &request.host_id).await
 }
 
-fn check(request: &CreateRoom) -> Result<(), Problem> {
+fn check(gateway: &Gateway, request: &CreateRoom) -> Result<(), Problem> {
     let settings = &request.settings;
-    for (is_set, field) in [
-        (request.scheduled_time.is_some(), "scheduledTime"),
-        (settings.is_recording_enabled == Some(true), "settings.isRecordingEnabled"),
-    ] {
+    if let Some(begins) = request.scheduled_time {
+        let ahead = begins.duration_since(gateway.clock.now().wall);
+        if !(-LATE..=FAR_AHEAD).contains(&ahead) {
+            let detail = "is at most an hour ago and a year ahead: leave it out for a call that begins now";
+            return Err(Problem::new(Code::Invalid, detail).field("scheduledTime"));
+        }
+    }
+    if let Some(consent) = &settings.consent {
+        if !gateway.records.are_on() {
+            return Err(records::off().field("settings.consent"));
+        }
+        if let Some(version) = &consent.version {
+            check_text("settings.consent.version", version, MAX_VERSION)?;
+        }
+    }
+    for (is_set, field) in [(settings.is_recording_enabled == Some(true), "settings.isRecordingEnabled")] {
         if is_set {
             return Err(unsupported(field));
         }
@@ -192,49 +231,6 @@ fn check(request: &CreateRoom) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A request that is to be carried out once.
-struct Once {
-    key: String,
-    request: String,
-}
-
-impl Once {
-    async fn of(
-        gateway: &Gateway,
-        headers: &HeaderMap,
-        caller: &str,
-        request: &CreateRoom,
-    ) -> Result<Option<Self>, Problem> {
-        let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
-        let key = key.to_str().ok().filter(|key| (1..=MAX_KEY).contains(&key.len()));
-        let key = key.ok_or_else(|| {
-            let detail = format!("is 1 to {MAX_KEY} visible ASCII characters");
-            Problem::new(Code::Invalid, detail).field("Idempotency-Key")
-        })?;
-        // The password is not among it: a plain digest of it could be guessed at by all who may read CallRooms.
-        let mut parts = vec![serde_json::to_string(request).unwrap_or_default()];
-        if let Some(password) = &request.settings.password {
-            parts.push(gateway.passwords.mark(password).await?);
-        }
-        let parts: Vec<_> = parts.iter().map(String::as_str).collect();
-        // Keys of two callers are two keys.
-        Ok(Some(Self { key: digest(&[caller, key]), request: digest(&parts) }))
-    }
-}
-
-fn digest(parts: &[&str]) -> String {
-    let mut context = Context::new(&SHA256);
-    for part in parts {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part.as_bytes());
-    }
-    hex(&context.finish().as_ref()[..16])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn wanted(request: &CreateRoom, once: Option<&Once>) -> Result<CallRoom, Problem> {
     let settings = request.settings.clone();
     let topology = Topology::from(settings.topology.unwrap_or_default());
@@ -244,6 +240,12 @@ fn wanted(request: &CreateRoom, once: Option<&Once>) -> Result<CallRoom, Problem
         topology: Some(topology),
         pool: settings.pool,
         region: settings.region,
+        scheduled_time: request.scheduled_time.map(Time),
+        consent: settings.consent.map(|consent| Consent {
+            required: consent.required,
+            types: consent.types.unwrap_or_else(|| vec![Kind::RecordingAi]).into_iter().map(Kind::into).collect(),
+            version: consent.version.unwrap_or_else(|| "1".to_owned()),
+        }),
         lifetime: Lifetime {
             empty_timeout_seconds: settings.empty_timeout_seconds,
             max_duration_seconds: settings.max_duration_seconds,
@@ -315,23 +317,34 @@ fn exists(room: &CallRoom) -> Problem {
     Problem::new(Code::RoomExists, format!("there is a room {}", room.call_id())).field("name")
 }
 
+/// Why a room that was created may not be joined yet, or not any more.
+const IN_A_WHILE: [Code; 4] = [Code::RoomNotReady, Code::NotYet, Code::RoomEnded, Code::NoSigningKey];
+
 async fn answer(gateway: &Gateway, room: CallRoom, is_new: bool, host: &str) -> Result<Response, Problem> {
     let room = gateway.settled(room.into()).await;
     let id = room.call_id();
     let host = Person { user: host.to_owned(), name: None, role: Role::Host };
+    // Where consent is asked for, hosts are asked, too.
+    let asks = consent::is_required(&room);
     let token = match welcome(gateway, &room, &host) {
+        _ if asks => None,
         Ok(Welcome { token, expires_at, .. }) => {
             let action = Action::Join { user: host.user.clone(), role: host.role };
             gateway.note(RoomRef::from(&*room), Actor::User(host.user), action, None);
             Some((token, expires_at))
         }
-        Err(problem) if matches!(problem.code(), Code::RoomNotReady | Code::RoomEnded | Code::NoSigningKey) => None,
+        Err(problem) if IN_A_WHILE.contains(&problem.code()) => None,
         Err(problem) => return Err(problem),
     };
     let view = Room::from(&*room);
     let (join_token, expires_at) = token.unzip();
+    // What is as it was asked to be is not merely accepted.
+    let as_asked = match room.opens_at() {
+        Some(opens) if opens > gateway.clock.now().wall => true,
+        _ => asks && view.epoch.is_some(),
+    };
     let status = match (&join_token, is_new) {
-        (None, _) if view.status != RoomStatus::Completed => StatusCode::ACCEPTED,
+        (None, _) if view.status != RoomStatus::Completed && !as_asked => StatusCode::ACCEPTED,
         (_, true) => StatusCode::CREATED,
         (_, false) => StatusCode::OK,
     };

@@ -8,19 +8,19 @@ use axum::{
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use callplane_crds::{CallRoom, Route};
+use callplane_crds::{CallId, CallRoom, Route};
 use callplane_operator::token::{self, Invitation};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    annotations, call_id, check_text,
+    annotations, call_id, check_text, consent,
     create::{MAX_USER, chance},
-    ended, not_ready, unsupported, view,
+    ended, not_ready, view,
 };
 use crate::{
     Code, Gateway, Problem,
-    access::{self, Caller, LINK_AUDIENCE, LinkClaims, Password, Role},
+    access::{self, Caller, ConsentClaims, LINK_AUDIENCE, LinkClaims, Password, Role},
     body::Body,
     ice::IceServer,
     limits::Guesser,
@@ -57,9 +57,10 @@ pub struct JoinRoom {
     #[serde(default)]
     #[schema(value_type = String, required = false, min_length = 1, max_length = 128)]
     password: Option<Password>,
+    /// What `/v1/users/consent` answered with, where `consentRequired` says so. Hosts need it, too.
     #[serde(default)]
-    #[schema(ignore)]
-    consent_token: Option<serde_json::Value>,
+    #[schema(nullable = false)]
+    consent_token: Option<String>,
 }
 
 /// The way into a call.
@@ -138,19 +139,16 @@ pub async fn join(
         Err(problem) => return Err(Caller::of(&gateway, &headers).err().unwrap_or(problem)),
     };
     let link = match &request.link_token {
-        Some(token) => Some(gateway.signer.verify::<LinkClaims>(token, LINK_AUDIENCE, gateway.clock.now().wall)?),
+        Some(token) => Some(verified_link(&gateway, token)?),
         None => None,
     };
     let by = match &link {
-        Some(link) => {
-            gateway.limits.caller(&("link", link.jti.to_string()))?;
-            Actor::Link(link.jti.to_string())
-        }
+        Some(link) => Actor::Link(link.jti.to_string()),
         None => Actor::Backend(Caller::of(&gateway, &headers)?.backend()?),
     };
     let id = call_id(&id)?;
-    if link.as_ref().is_some_and(|link| link.room_id != id.to_string()) {
-        return Err(Problem::new(Code::WrongRoom, "the link is for another room"));
+    if let Some(link) = &link {
+        is_for(link, &id)?;
     }
     check(&request)?;
     let room = gateway.settled(gateway.room(&id).await?).await;
@@ -170,6 +168,26 @@ pub async fn join(
     Ok(response)
 }
 
+/// What the token of a share link says. Counts the request for it.
+fn verified_link(gateway: &Gateway, token: &str) -> Result<LinkClaims, Problem> {
+    let link: LinkClaims = gateway.signer.verify(token, LINK_AUDIENCE, gateway.clock.now().wall)?;
+    gateway.limits.caller(&("link", link.jti.to_string()))?;
+    Ok(link)
+}
+
+fn is_for(link: &LinkClaims, id: &CallId) -> Result<(), Problem> {
+    match link.room_id == id.to_string() {
+        true => Ok(()),
+        false => Err(Problem::new(Code::WrongRoom, "the link is for another room")),
+    }
+}
+
+/// What the token of a share link to room `id` says. Counts the request for it.
+pub(super) fn link_of(gateway: &Gateway, token: &str, id: &CallId) -> Result<LinkClaims, Problem> {
+    let link = verified_link(gateway, token)?;
+    is_for(&link, id).map(|()| link)
+}
+
 /// Who asks, let in by all the rules of the room.
 async fn let_in(
     gateway: &Gateway,
@@ -178,16 +196,19 @@ async fn let_in(
     link: Option<&LinkClaims>,
     address: IpAddr,
 ) -> Result<JoinedRoom, Problem> {
+    let consent = consent::claims(gateway, request.consent_token.as_deref())?;
     let person = match link {
-        Some(link) => guest(gateway, room, request, link)?,
+        Some(link) => guest(gateway, room, request, link, consent.as_ref())?,
         None => named(room, request)?,
     };
-    admits(room, &person)?;
+    admits(gateway, room, &person)?;
+    consent::check(gateway, room, &person.user, consent.as_ref())?;
     let guesser = match link {
         Some(_) => Guesser::Address(address),
         None => Guesser::User(&person.user),
     };
     check_password(gateway, room, &person, request.password.as_ref(), &guesser).await?;
+    consent::still_stands(gateway, room, &person.user).await?;
     let Welcome { token, expires_at, route, mode } = welcome(gateway, room, &person)?;
     let id = room.call_id();
     let ice_servers = gateway.ice_servers(room, &person.user);
@@ -204,9 +225,6 @@ async fn let_in(
 }
 
 fn check(request: &JoinRoom) -> Result<(), Problem> {
-    if request.consent_token.is_some() {
-        return Err(unsupported("consentToken"));
-    }
     request.display_name.as_ref().map_or(Ok(()), |name| check_text("displayName", name, MAX_NAME))
 }
 
@@ -229,12 +247,31 @@ fn named(room: &CallRoom, request: &mut JoinRoom) -> Result<Person, Problem> {
 }
 
 /// Who comes by a link.
-fn guest(gateway: &Gateway, room: &CallRoom, request: &JoinRoom, link: &LinkClaims) -> Result<Person, Problem> {
+fn guest(
+    gateway: &Gateway,
+    room: &CallRoom,
+    request: &JoinRoom,
+    link: &LinkClaims,
+    consent: Option<&ConsentClaims>,
+) -> Result<Person, Problem> {
     for (is_set, field) in [(request.user_id.is_some(), "userId"), (request.role.is_some(), "role")] {
         if is_set {
             return Err(Problem::new(Code::Invalid, "follows from the link: leave it out").field(field));
         }
     }
+    check_link(gateway, room, link)?;
+    // Who consented was given a user id already.
+    let consented =
+        consent.filter(|consent| consent.link.as_ref() == Some(&link.jti)).map(|consent| consent.sub.clone());
+    let user = match consented {
+        Some(user) => user,
+        None => format!("{GUEST_PREFIX}{}", chance()?),
+    };
+    Ok(Person { user, name: request.display_name.clone(), role: link.role })
+}
+
+/// Whether the link is for this very room, and still good.
+pub(super) fn check_link(gateway: &Gateway, room: &CallRoom, link: &LinkClaims) -> Result<(), Problem> {
     if room.metadata.uid.as_ref() != Some(&link.room_uid) {
         return Err(Problem::new(Code::LinkRevoked, "the link was for an earlier room of this name"));
     }
@@ -242,14 +279,15 @@ fn guest(gateway: &Gateway, room: &CallRoom, request: &JoinRoom, link: &LinkClai
     if access::revoked(revoked, gateway.clock.now().wall.as_second()).contains(&link.jti) {
         return Err(Problem::new(Code::LinkRevoked, "the link was revoked"));
     }
-    Ok(Person { user: format!("{GUEST_PREFIX}{}", chance()?), name: request.display_name.clone(), role: link.role })
+    Ok(())
 }
 
 /// Whether the room is one that `person` may enter: not over, not locked, and for such as them.
-fn admits(room: &CallRoom, person: &Person) -> Result<(), Problem> {
+fn admits(gateway: &Gateway, room: &CallRoom, person: &Person) -> Result<(), Problem> {
     if room.is_over() {
         return Err(ended(room));
     }
+    is_open(gateway, room)?;
     if !annotations::allowed_roles(room).contains(&person.role) {
         let detail = format!("the room lets no {} in", person.role.as_str());
         return Err(Problem::new(Code::RoleNotAllowed, detail));
@@ -258,6 +296,14 @@ fn admits(room: &CallRoom, person: &Person) -> Result<(), Problem> {
         return Err(Problem::new(Code::RoomLocked, "the room is locked"));
     }
     Ok(())
+}
+
+/// Whether it is not too early.
+fn is_open(gateway: &Gateway, room: &CallRoom) -> Result<(), Problem> {
+    let now = gateway.clock.now().wall;
+    let Some(opens) = room.opens_at().filter(|opens| *opens > now) else { return Ok(()) };
+    let wait = u64::try_from(opens.as_second() - now.as_second()).unwrap_or(0).max(1);
+    Err(Problem::new(Code::NotYet, format!("the call can be joined from {opens} on")).retry_after(wait))
 }
 
 /// Whether `password` is the room's, where it has one and `person` needs it.
@@ -282,7 +328,7 @@ async fn check_password(
 
 /// A token for `person`, if the room lets them in and has a route.
 pub(super) fn welcome(gateway: &Gateway, room: &CallRoom, person: &Person) -> Result<Welcome, Problem> {
-    admits(room, person)?;
+    admits(gateway, room, person)?;
     let route = room.status.as_ref().and_then(|s| s.route.clone()).ok_or_else(|| not_ready(room))?;
     // While versions differ, another replica may know what to do with it.
     let mode = view::mode(route.mode)

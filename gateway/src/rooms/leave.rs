@@ -1,6 +1,9 @@
 //! Leaving a call, or being made to.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Extension, Json,
@@ -39,8 +42,8 @@ pub struct LeaveRoom {
 
 /// Leave a call, or make somebody leave
 ///
-/// They are in the call no more: their media ends, and the others are told. Somebody who was made to leave is told so, and is
-/// not let in again by a token from before.
+/// They are in the call no more: their media and their socket end, and the others are told. Somebody who was made to leave is not
+/// let in again by a token from before.
 #[utoipa::path(
     post, path = "/v1/rooms/{id}/leave", tag = "rooms", security(("apiKey" = []), ("joinToken" = [])),
     request_body = LeaveRoom, params(("id" = String, Path, description = "`roomId`")),
@@ -75,57 +78,74 @@ pub async fn leave(
     if room.is_over() {
         return none();
     }
-    let of_own_will = matches!(&caller, Caller::Member(claims) if claims.sub == user);
-    let action = match of_own_will {
-        true => Action::Leave { user: user.clone(), reason: "left" },
-        false => Action::Remove { user: user.clone() },
+    let own_role = match &caller {
+        Caller::Member(claims) if claims.sub == user => Some(claims.role.as_str()),
+        _ => None,
     };
-    let permitted = if of_own_will { Ok(()) } else { caller.may_direct(&id) };
+    let action = match own_role {
+        Some(_) => Action::Leave { user: user.clone(), reason: "left" },
+        None => Action::Remove { user: user.clone() },
+    };
+    let permitted = if own_role.is_some() { Ok(()) } else { caller.may_direct(&id) };
     if let Err(problem) = permitted {
         gateway.note(RoomRef::from(&*room), caller.actor(), action, Some(problem.code()));
         return Err(problem);
     }
-    let reason = if of_own_will { Parting::Left } else { Parting::Removed };
-    let by = match &caller {
-        Caller::Member(claims) if !of_own_will => Some(claims.sub.clone()),
-        _ => None,
-    };
-    signal.part(&room, &user, reason, by).await?;
-    let client = gateway.limits.client(peer.ip(), &headers);
-    let told = epochs(&room).map(|epoch| tell_node(&gateway, &room, &caller, &user, epoch, client));
-    let mut told = futures::future::try_join_all(told).await?;
-    if let Some(at) = told.iter().position(|answer| !answer.status().is_success()) {
-        return Ok(told.swap_remove(at));
+    let leaver = Leaver { user: &user, by: caller.member(), own_role };
+    leaver.end_socket(&signal, &room).await?;
+    if let Some(refused) = leaver.end_media(&gateway, &room, gateway.limits.client(peer.ip(), &headers)).await? {
+        return Ok(refused);
     }
     gateway.note(RoomRef::from(&*room), caller.actor(), action, None);
     none()
 }
 
-/// The epochs of a room that media nodes serve.
-fn epochs(room: &CallRoom) -> impl Iterator<Item = i64> {
-    let routes = room.status.iter().flat_map(|s| s.route.iter().chain(&s.previous_route));
-    routes.filter(|route| route.node.is_some()).map(|route| route.epoch)
+/// Somebody who is to be in a call no more.
+pub(super) struct Leaver<'a> {
+    /// User id.
+    pub(super) user: &'a str,
+    /// Whoever in the call has them leave, themselves included; nobody: a backend.
+    pub(super) by: Option<&'a str>,
+    /// Their role, if they leave of their own will. Otherwise no token that they have by then lets them in again.
+    pub(super) own_role: Option<&'a str>,
 }
 
-/// Has the node of an epoch let go of `user`, in the name of `caller`.
-async fn tell_node(
-    gateway: &Gateway,
-    room: &CallRoom,
-    caller: &Caller,
-    user: &str,
-    epoch: i64,
-    client: IpAddr,
-) -> Result<Response, Problem> {
-    let (name, role) = match caller {
-        Caller::Member(claims) => (&*claims.sub, &*claims.role),
-        Caller::Backend(_) => (SELF, "admin"),
-    };
-    // The caller's own token is of one epoch, and may not be of this one.
-    let token = gateway.pass(room, name, None, role, epoch)?.token;
-    let (id, in_path) = (room.call_id(), utf8_percent_encode(user, NON_ALPHANUMERIC));
-    let request = Request::post(format!("/api/rooms/{id}/participants/{in_path}/leave"))
-        .header("authorization", format!("Bearer {token}"))
-        .body(axum::body::Body::empty())
-        .map_err(|_| Problem::new(Code::Invalid, "cannot be in a path").field("userId"))?;
-    proxy::pass_on(gateway, &id, client, request).await
+impl Leaver<'_> {
+    /// Ends their part in the signalling, and answers whether they had one.
+    pub(super) async fn end_socket(&self, signal: &Signal, room: &Arc<CallRoom>) -> Result<bool, Problem> {
+        let reason = if self.own_role.is_some() { Parting::Left } else { Parting::Removed };
+        signal.part(room, self.user, reason, self.by.map(str::to_owned)).await
+    }
+
+    /// Has the nodes of all epochs let go of them; answers what a node said that did not.
+    pub(super) async fn end_media(
+        &self,
+        gateway: &Gateway,
+        room: &CallRoom,
+        client: IpAddr,
+    ) -> Result<Option<Response>, Problem> {
+        let routes = room.status.iter().flat_map(|s| s.route.iter().chain(&s.previous_route));
+        let epochs: Vec<i64> = routes.filter(|route| route.node.is_some()).map(|route| route.epoch).collect();
+        let told = epochs.into_iter().map(|epoch| self.tell_node(gateway, room, epoch, client));
+        let told = futures::future::try_join_all(told).await?;
+        Ok(told.into_iter().find(|answer| !answer.status().is_success()))
+    }
+
+    async fn tell_node(
+        &self,
+        gateway: &Gateway,
+        room: &CallRoom,
+        epoch: i64,
+        client: IpAddr,
+    ) -> Result<Response, Problem> {
+        let (name, role) = self.own_role.map_or((SELF, "admin"), |role| (self.user, role));
+        // The caller's own token is of one epoch, and may not be of this one.
+        let token = gateway.pass(room, name, None, role, epoch)?.token;
+        let (id, in_path) = (room.call_id(), utf8_percent_encode(self.user, NON_ALPHANUMERIC));
+        let request = Request::post(format!("/api/rooms/{id}/participants/{in_path}/leave"))
+            .header("authorization", format!("Bearer {token}"))
+            .body(axum::body::Body::empty())
+            .map_err(|_| Problem::new(Code::Invalid, "cannot be in a path").field("userId"))?;
+        proxy::pass_on(gateway, &id, client, request).await
+    }
 }

@@ -1,11 +1,13 @@
 //! Rooms as REST has them: each is a CallRoom, whoever made it.
 
 pub(crate) mod annotations;
+mod consent;
 mod create;
 mod join;
 mod leave;
 mod links;
 mod manage;
+mod once;
 mod topology;
 mod view;
 
@@ -17,6 +19,7 @@ use axum::{
 };
 use callplane_crds::{CallId, CallRoom, condition};
 
+pub use consent::{ConsentList, ConsentView, GiveConsent, GivenConsent, give_consent};
 pub use create::{CreateRoom, CreatedRoom, Settings};
 pub use join::{JoinRoom, JoinedRoom, RouteView};
 pub use leave::LeaveRoom;
@@ -25,6 +28,7 @@ pub use manage::LockRoom;
 pub use topology::{ModeSetting, TopologySettings};
 pub use view::{Room, RoomList, RoomStatus};
 
+pub(crate) use consent::{__path_consents, __path_give_consent};
 pub(crate) use create::{__path_create, chance};
 pub(crate) use join::__path_join;
 pub(crate) use leave::__path_leave;
@@ -43,6 +47,7 @@ pub fn routes() -> Router<Gateway> {
         .route("/{id}/leave", post(leave::leave))
         .route("/{id}/end", put(manage::end))
         .route("/{id}/lock", put(manage::lock))
+        .route("/{id}/consents", get(consent::consents))
         .route("/{id}/links", post(links::create_link))
         .route("/{id}/links/{link}", delete(links::revoke_link))
 }
@@ -70,13 +75,14 @@ impl Gateway {
 
     /// The room when it can be joined, is over, or the time for that is up.
     async fn settled(&self, room: Arc<CallRoom>) -> Arc<CallRoom> {
-        if is_settled(&room) {
+        let now = self.clock.now().wall;
+        if is_settled(&room, now) {
             return room;
         }
         let (id, uid) = (room.call_id(), room.metadata.uid.clone());
         // A room that was deleted and made again is another one.
         let same = |found: &CallRoom| found.metadata.uid == uid;
-        let found = self.cache.wait(&id, self.ready_timeout, |found| same(found) && is_settled(found)).await;
+        let found = self.cache.wait(&id, self.ready_timeout, |found| same(found) && is_settled(found, now)).await;
         found.filter(|found| same(found)).unwrap_or(room)
     }
 
@@ -86,8 +92,10 @@ impl Gateway {
     }
 }
 
-fn is_settled(room: &CallRoom) -> bool {
-    room.is_over() || room.status.as_ref().is_some_and(|s| s.route.is_some())
+fn is_settled(room: &CallRoom, now: jiff::Timestamp) -> bool {
+    room.is_over()
+        || room.opens_at().is_some_and(|opens| opens > now)
+        || room.status.as_ref().is_some_and(|s| s.route.is_some())
 }
 
 /// Why the room has no route.

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{annotations, call_id};
+use super::{annotations, call_id, consent};
 use crate::{
     Code, Gateway, Problem,
     access::{Caller, Role},
@@ -67,6 +67,14 @@ pub struct Room {
     pub password_required: bool,
     /// Whether consent is needed to join.
     pub consent_required: bool,
+    /// What consent is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub consent: Option<ConsentAsked>,
+    /// When the call is to begin. It can be joined from 10 minutes before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = DateTime, required = false)]
+    pub scheduled_time: Option<Time>,
     /// When the room was made.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Option<Time>,
@@ -82,6 +90,21 @@ pub struct Room {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "NoCapacity")]
     pub reason: Option<String>,
+}
+
+/// What consent a room asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ConsentAsked {
+    /// What for.
+    pub types: Vec<consent::Kind>,
+    /// Version of the text to show.
+    pub version: String,
+}
+
+impl From<&callplane_crds::consent::Consent> for ConsentAsked {
+    fn from(asked: &callplane_crds::consent::Consent) -> Self {
+        Self { types: consent::kinds(asked).flatten().collect(), version: asked.version.clone() }
+    }
 }
 
 impl From<&CallRoom> for Room {
@@ -104,7 +127,9 @@ impl From<&CallRoom> for Room {
             locked: annotations::is_locked(room),
             allowed_roles: annotations::allowed_roles(room),
             password_required: annotations::text(room, annotations::PASSWORD).is_some(),
-            consent_required: false,
+            consent_required: consent::is_required(room),
+            consent: room.spec.consent.as_ref().map(ConsentAsked::from),
+            scheduled_time: room.spec.scheduled_time.clone(),
             created_at: room.metadata.creation_timestamp.clone(),
             started_at: status.started_at,
             ended_at: status.ended_at,

@@ -219,7 +219,8 @@ impl Signal {
         news.collect()
     }
 
-    /// Somebody is in the call no more by another way than their socket: their own will, or that of `by`.
+    /// Somebody is in the call no more by another way than their socket: their own will, or that of `by`. Ends their socket, at
+    /// whichever replica it is, and answers whether they were there. While Redis is away only those of this replica are known.
     ///
     /// # Errors
     /// [`Code::Busy`].
@@ -229,18 +230,17 @@ impl Signal {
         user: &str,
         reason: Parting,
         by: Option<String>,
-    ) -> Result<(), Problem> {
+    ) -> Result<bool, Problem> {
         let id = room.call_id();
         let is_open = self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id);
         if self.0.store.is_local() && !is_open {
-            return Ok(());
+            return Ok(false);
         }
         let (done, is_done) = oneshot::channel();
         let part = Command::Part { user: user.to_owned(), reason, by, done };
         let busy = |_| Problem::new(Code::Busy, "the room has too much to do");
         self.room(&id, room)?.try_send(part).map_err(busy)?;
-        let _ = is_done.await;
-        Ok(())
+        Ok(is_done.await.unwrap_or(false))
     }
 
     /// What is looked at from time to time. Rooms that claim people whom this replica does not have: if no other has them,

@@ -62,7 +62,7 @@ async fn a_share_link_lets_guests_in_as_what_it_says_until_it_is_revoked() {
         (join(json!({"linkToken": link, "displayName": "Eve"})).await, join(json!({"linkToken": link})).await);
     assert_eq!((one.status, one.text("role")), (200, "guest".into()), "{one:?}");
     assert!(one.text("userId").starts_with("guest-") && one.text("userId") != two.text("userId"));
-    for (field, value) in [("userId", "ann"), ("role", "host"), ("consentToken", "x")] {
+    for (field, value) in [("userId", "ann"), ("role", "host"), ("consentToken", "x.y.z")] {
         let refused = join(json!({"linkToken": link, field: value})).await;
         assert_eq!(refused.body["field"], field, "{refused:?}");
     }

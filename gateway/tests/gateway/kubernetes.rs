@@ -87,6 +87,13 @@ impl Kubernetes {
         store.objects.values().map(Value::to_string).collect()
     }
 
+    /// Everything but what is in Secrets, as text.
+    pub fn dump_without_secrets(&self) -> String {
+        let store = self.store.lock().unwrap();
+        let others = store.objects.iter().filter(|((plural, ..), _)| plural != "secrets");
+        others.map(|(_, object)| object.to_string()).collect()
+    }
+
     /// Writes an object, as kubectl would.
     pub fn put(&self, plural: &str, namespace: &str, name: &str, mut object: Value) -> Value {
         let key = (plural.to_owned(), namespace.to_owned(), name.to_owned());

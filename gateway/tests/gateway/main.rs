@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod access;
+mod consent;
 mod kubernetes;
 mod oidc;
 mod outage;
@@ -11,8 +12,10 @@ mod peer;
 mod postgres;
 mod proxy;
 mod records;
+mod redis_server;
 mod replicas;
 mod rooms;
+mod secrets;
 mod signalling;
 mod switching;
 mod world;

@@ -104,7 +104,13 @@ impl Login {
     }
 
     async fn world(&self) -> World {
-        let issuer = Issuer { url: self.url(), audience: AUDIENCE.into(), authorities: None };
+        self.demanding(&[]).await
+    }
+
+    /// A gateway that wants more of a token than that it is for us.
+    async fn demanding(&self, demands: &[&str]) -> World {
+        let demands = demands.iter().map(|demand| demand.parse().unwrap()).collect();
+        let issuer = Issuer { url: self.url(), audience: AUDIENCE.into(), demands, authorities: None };
         World::of(Setup { issuer: Some(issuer), ..Setup::default() }).await
     }
 
@@ -187,6 +193,34 @@ async fn what_the_issuer_did_not_make_for_us_is_refused() {
         let refused = list(&world, &token).await;
         assert_eq!((refused.status, refused.code()), (401, code), "{token}");
     }
+}
+
+#[tokio::test]
+async fn a_token_without_the_scope_and_role_that_are_demanded_makes_no_backend() {
+    let login = Login::start().await;
+    let key = Key::ec("one");
+    login.has(&[&key]);
+    let world = login.demanding(&["scope=callplane.rooms", "realm_access.roles=backend"]).await;
+    let with =
+        |scope: Value, roles: Value| key.sign(&login.claims(json!({"scope": scope, "realm_access": {"roles": roles}})));
+    let good = list(&world, &with(json!("openid callplane.rooms"), json!(["backend"]))).await;
+    assert_eq!(good.status, 200, "{good:?}");
+    for (token, lacks) in [
+        (key.sign(&login.claims(json!({}))), "claim scope has no callplane.rooms"),
+        (with(json!("callplane"), json!(["backend"])), "claim scope has no callplane.rooms"),
+        (with(json!("callplane.rooms"), json!(["reader"])), "claim realm_access.roles has no backend"),
+    ] {
+        let refused = list(&world, &token).await;
+        assert_eq!((refused.status, refused.code()), (403, "insufficient-scope"), "{refused:?}");
+        assert_eq!(refused.headers["www-authenticate"], "Bearer error=\"insufficient_scope\"");
+        assert!(refused.text("detail").ends_with(lacks), "{refused:?}");
+    }
+    // What it lacks is told to those only whose token is good.
+    let stale = login.claims(json!({"exp": 1_000_000_000}));
+    assert_eq!(list(&world, &key.sign(&stale)).await.code(), "credentials-expired");
+    let forged = Key::ec("one").sign(&login.claims(json!({"scope": "callplane.rooms"})));
+    assert_eq!(list(&world, &forged).await.code(), "credentials-invalid");
+    assert_eq!(world.backend("GET", "/v1/rooms", Value::Null).await.status, 200, "API keys have no scopes");
 }
 
 #[tokio::test]

@@ -1,9 +1,6 @@
 //! Two replicas that share a real Redis, which comes and goes.
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use callplane_gateway::signal::store::{Redis, Store};
 use callplane_operator::keys::JoinKey;
@@ -12,65 +9,11 @@ use serde_json::{Value, json};
 use crate::{
     kubernetes::{Kubernetes, p2p, route},
     peer::Peer,
-    world::{Setup, World},
+    redis_server::Server,
+    world::{API_KEY, Setup, World},
 };
 
 const ROOM: &str = "team.standup";
-
-/// A redis-server of this test's own.
-struct Server {
-    port: u16,
-    process: Option<Child>,
-}
-
-impl Server {
-    fn start() -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { port, process: None };
-        server.run();
-        server
-    }
-
-    fn run(&mut self) {
-        let port = self.port.to_string();
-        let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp"];
-        let process = Command::new("redis-server").args(arguments).stdout(Stdio::null()).spawn();
-        self.process = Some(process.expect("redis-server is installed (`e2e/cluster/tools.sh unit` does it)"));
-    }
-
-    fn kill(&mut self) {
-        let mut process = self.process.take().unwrap();
-        process.kill().unwrap();
-        process.wait().unwrap();
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    /// Asks as `redis-cli` would.
-    async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        let client = redis::Client::open(self.url()).unwrap();
-        let mut command = redis::cmd(words[0]);
-        command.arg(&words[1..]);
-        loop {
-            if let Ok(mut connection) = client.get_multiplexed_async_connection().await
-                && let Ok(answer) = command.query_async(&mut connection).await
-            {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if self.process.is_some() {
-            self.kill();
-        }
-    }
-}
 
 /// Two replicas of a gateway, one API server and one Redis.
 async fn replicas(server: &Server) -> (World, World) {
@@ -184,6 +127,56 @@ async fn a_client_comes_back_at_the_other_replica_when_its_own_stops() {
     until_presence(&two, |p| p["participants"] == 2).await;
     ann.ask("leave-room", json!({})).await;
     until_presence(&two, |p| p["participants"] == 1).await;
+}
+
+#[tokio::test]
+async fn leaving_by_rest_ends_the_socket_at_whichever_replica_it_is() {
+    let server = Server::start();
+    let (one, two) = replicas(&server).await;
+    let leave = format!("/v1/rooms/{ROOM}/leave");
+    // Of a replica that has nobody in the call.
+    let (mut zoe, _) = join(&one, "zoe", "participant").await;
+    assert_eq!(two.backend("POST", &leave, json!({"userId": "zoe"})).await.status, 200);
+    assert_eq!(zoe.until_over().await.last().unwrap(), &("call:removed".to_owned(), json!({})));
+
+    let (mut ann, _) = join(&two, "ann", "host").await;
+    let (mut bob, _) = join(&one, "bob", "participant").await;
+    assert_eq!(ann.expect("call:participant-joined").await["userId"], "bob");
+    let (mut eve, joined) = join(&one, "eve", "guest").await;
+    assert_eq!(ann.expect("call:participant-joined").await["userId"], "eve");
+    let token = |joined: &Value| joined["token"].as_str().unwrap().to_owned();
+
+    // Who is no host makes nobody leave.
+    let refused = two.send("POST", &leave, &token(&joined), json!({"userId": "ann"})).await;
+    assert_eq!((refused.status, refused.code()), (403, "not-permitted"));
+    assert_eq!(ann.ask("chat", json!({"text": "still here"})).await.get("error"), None);
+
+    // Of one's own will; the token is good for coming back.
+    assert_eq!(two.send("POST", &leave, &token(&joined), json!({})).await.status, 200);
+    assert_eq!(eve.until_over().await.last().unwrap(), &("call:removed".to_owned(), json!({"by": "eve"})));
+    let left = ann.expect("call:participant-left").await;
+    assert_eq!((&left["userId"], &left["reason"]), (&json!("eve"), &json!("left")));
+    let (mut eve, _) = Peer::joined(one.address, ROOM, &token(&joined)).await;
+    ann.expect("call:participant-joined").await;
+
+    // By a host, and by a backend: no earlier token lets them in again, at either replica.
+    let host = one.token(ROOM, "ann", "host").await;
+    let by_host = (&mut eve, "eve", host.as_str(), json!({"by": "ann"}));
+    for (peer, user, bearer, by) in [by_host, (&mut bob, "bob", API_KEY, json!({}))] {
+        let earlier = one.token(ROOM, user, "participant").await;
+        assert_eq!(two.send("POST", &leave, bearer, json!({"userId": user})).await.status, 200);
+        assert_eq!(peer.until_over().await.last().unwrap(), &("call:removed".to_owned(), by));
+        let left = ann.expect("call:participant-left").await;
+        assert_eq!((&left["userId"], &left["reason"]), (&json!(user), &json!("removed")));
+        for world in [&one, &two] {
+            let mut again = Peer::connect(world.address).await;
+            let answer = again.ask("join-room", json!({"roomId": ROOM, "token": earlier})).await;
+            assert_eq!(answer["error"]["code"], "removed", "{answer}");
+        }
+    }
+    until_presence(&one, |p| p["participants"] == 1).await;
+    assert_eq!(one.backend("POST", &leave, json!({"userId": "bob"})).await.status, 200, "again is the same");
+    assert_eq!(two.backend("POST", &leave, json!({"userId": "nobody"})).await.status, 200);
 }
 
 #[tokio::test]

@@ -130,12 +130,9 @@ async fn what_does_not_work_is_refused_by_name_and_makes_no_room() {
         (json!({"hostId": 7}), 422, "invalid", "hostId"),
         (json!({"hostId": "ann", "name": "Stand Up"}), 422, "invalid", "name"),
         (json!({"hostId": "ann", "name": "a/../b"}), 422, "invalid", "name"),
-        (
-            json!({"hostId": "ann", "scheduledTime": "2027-01-01T00:00:00Z"}),
-            501,
-            "unsupported-setting",
-            "scheduledTime",
-        ),
+        (json!({"hostId": "ann", "scheduledTime": "tomorrow"}), 422, "invalid", "scheduledTime"),
+        (json!({"hostId": "ann", "scheduledTime": "2001-01-01T00:00:00Z"}), 422, "invalid", "scheduledTime"),
+        (json!({"hostId": "ann", "scheduledTime": "2101-01-01T00:00:00Z"}), 422, "invalid", "scheduledTime"),
         (json!({"hostId": "ann", "settings": {"password": ""}}), 422, "invalid", "settings.password"),
         (json!({"hostId": "ann", "settings": {"password": 7}}), 422, "invalid", "settings.password"),
         (
@@ -246,4 +243,27 @@ async fn leaving_is_told_to_the_media_node() {
     world.knows("team", "standup").await;
     assert_eq!(world.send("POST", leave, &bob, json!({})).await.status, 200);
     assert!(node.asked.recv().await.is_some(), "they may still be on the node that the call leaves");
+}
+
+#[tokio::test]
+async fn a_scheduled_call_is_made_at_once_and_joined_from_ten_minutes_before_its_time() {
+    let world = World::new().await;
+    let begins = |minutes: i64| world.gateway.clock.now().wall + jiff::SignedDuration::from_mins(minutes);
+    let body = json!({"hostId": "ann", "name": "later", "scheduledTime": begins(60).to_string()});
+    let created = world.backend("POST", "/v1/rooms", body).await;
+    assert_eq!((created.status, created.text("status")), (201, "SCHEDULED".into()), "{created:?}");
+    assert_eq!((created.body.get("joinToken"), created.headers.get("retry-after")), (None, None));
+    let spec = world.kubernetes.object("callrooms", "team", "later").unwrap()["spec"].clone();
+    assert_eq!(spec["scheduledTime"], created.body["room"]["scheduledTime"]);
+    world.knows("team", "later").await;
+    let early = world.backend("POST", "/v1/rooms/team.later/join", json!({"userId": "bob"})).await;
+    assert_eq!((early.status, early.code()), (409, "not-yet"), "{early:?}");
+    let wait: i64 = early.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((49 * 60..=50 * 60).contains(&wait), "{wait}");
+
+    let soon = json!({"hostId": "ann", "name": "soon", "scheduledTime": begins(9).to_string()});
+    assert_eq!(world.backend("POST", "/v1/rooms", soon).await.status, 202, "it may have a media node by now");
+    world.kubernetes.place("team", "soon", "mn-a", 1);
+    world.knows("team", "soon").await;
+    world.token("team.soon", "bob", "participant").await;
 }

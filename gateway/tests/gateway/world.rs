@@ -80,6 +80,11 @@ impl Answer {
     }
 }
 
+/// As the gateway is given API keys.
+pub fn sha256(text: &str) -> String {
+    digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Requests per second and at once.
 pub fn rate(per_second: u32, burst: u32) -> Rate {
     Rate { per_second: per_second.try_into().unwrap(), burst: burst.try_into().unwrap() }
@@ -136,8 +141,7 @@ impl World {
         fs::write(directory.join("turn/secret"), "0123456789abcdef0123456789abcdef").unwrap();
         fs::write(directory.join("turn/urls"), "turn:turn.example:3478?transport=udp\n").unwrap();
         fs::write(directory.join(PRIVATE), join_key).unwrap();
-        let hash: String = digest(&SHA256, API_KEY.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect();
-        fs::write(directory.join("keys/shop"), hash).unwrap();
+        fs::write(directory.join("keys/shop"), sha256(API_KEY)).unwrap();
 
         let (clock, metrics, closing) = (Clock::start(), Metrics::default(), CancellationToken::new());
         let mut tasks = JoinSet::new();

@@ -3,11 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use callplane_crds::{CallRoom, Presence, RouteMode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::reconcile;
 use crate::{
     cluster::fixtures::*,
+    context::Context,
     fake::{Shared, of_two_nodes, put, requests, sees, stored},
     queue::Next,
 };
@@ -85,6 +87,36 @@ async fn a_write_whose_answer_was_lost_is_not_decided_otherwise() {
 }
 
 #[tokio::test]
+async fn a_scheduled_room_waits_through_restarts_and_is_placed_when_its_time_has_come() {
+    let server = Shared::default();
+    let mut scheduled = room("r", 5, 4);
+    let begins = |ctx: &Context, minutes| Some(Time(ctx.clock.now().wall + jiff::SignedDuration::from_mins(minutes)));
+    let first = of_two_nodes(&server, true);
+    scheduled.spec.scheduled_time = begins(&first, 60);
+    put(&server, &scheduled);
+    sees(&first, room_at(&server, "r"));
+    for _ in 0..2 {
+        assert!(matches!(reconcile(key("r"), Arc::clone(&first)).await, Next::After(_)));
+    }
+    let said = room_at(&server, "r");
+    assert_eq!((requests(&server, "PATCH"), said.status.as_ref().and_then(|s| s.route.clone())), (1, None));
+
+    let restarted = of_two_nodes(&server, true);
+    sees(&restarted, said.clone());
+    assert!(matches!(reconcile(key("r"), Arc::clone(&restarted)).await, Next::After(_)));
+    assert_eq!(requests(&server, "PATCH"), 1, "that was said");
+
+    let mut sooner = said;
+    sooner.spec.scheduled_time = begins(&restarted, 5);
+    sooner.metadata.resource_version = Some("50".into());
+    put(&server, &sooner);
+    let restarted = of_two_nodes(&server, true);
+    sees(&restarted, room_at(&server, "r"));
+    assert!(matches!(reconcile(key("r"), Arc::clone(&restarted)).await, Next::After(_)));
+    assert_eq!(room_at(&server, "r").status.unwrap().route.unwrap().epoch, 1);
+}
+
+#[tokio::test]
 async fn who_does_not_lead_writes_nothing() {
     let server = Shared::default();
     let ctx = of_two_nodes(&server, false);
@@ -113,7 +145,7 @@ async fn an_expired_room_is_deleted_and_not_its_successor() {
     over.spec.lifetime.ttl_seconds_after_ended = Some(0);
     let status = over.status.as_mut().unwrap();
     (status.phase, status.route) = (Some(callplane_crds::callroom::Phase::Ended), None);
-    status.ended_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+    status.ended_at = Some(Time(jiff::Timestamp::UNIX_EPOCH));
     let mut successor = room("r", 9, 4);
     successor.metadata.uid = Some("another".into());
     put(&server, &successor);

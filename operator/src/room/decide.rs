@@ -14,6 +14,7 @@ use super::{
     observe::{Sight, World},
     place::Refusal,
     routes::{Closed, Routes, routes},
+    schedule::too_early,
 };
 use crate::{
     clock::Now,
@@ -128,6 +129,15 @@ pub fn decide(world: &World<'_>, now: Now) -> Plan {
     if let Some(reason) = end {
         return Plan { status: Some(ended(world, &current, reason, now)), ..idle(Verdict::Ended(reason)) };
     }
+    if let Some((desired, rest)) = too_early(room, &current, now) {
+        let again = soonest(end_check, Some(rest));
+        let (status, verdict) = if desired == current && world.assumed.is_none() {
+            (None, Verdict::Unchanged)
+        } else {
+            (Some(desired), Verdict::Updated)
+        };
+        return Plan { status, again, ..idle(verdict) };
+    }
     if world.route.as_ref().is_some_and(|r| r.life == Life::Unseen) {
         // Nothing is known of its node, so there is nothing to be said: the node controller asks the API server.
         return Plan { again: end_check, ..idle(Verdict::Unchanged) };
@@ -186,9 +196,11 @@ fn end_reason(world: &World<'_>, current: &CallRoomStatus, now: Now) -> (Option<
     if world.room.spec.ended {
         return (Some("EndedBySpec"), None);
     }
+    // It can be joined a little before it begins, and nobody need be there by then.
+    let begins = world.room.spec.scheduled_time.as_ref().map(|at| at.0);
     let mut again = None;
     if let (Some(limit), Some(started)) = (lifetime.max_duration_seconds.filter(|s| *s > 0), &current.started_at) {
-        match remaining(started.0, seconds(limit), now.wall) {
+        match remaining(begins.map_or(started.0, |begins| begins.max(started.0)), seconds(limit), now.wall) {
             Duration::ZERO => return (Some("MaxDuration"), None),
             rest => again = Some(rest),
         }
@@ -201,7 +213,8 @@ fn end_reason(world: &World<'_>, current: &CallRoomStatus, now: Now) -> (Option<
             Some(sight) => until_node_is_empty(sight, route, seconds(timeout), now),
             None => until_nobody_is_present(world, seconds(timeout), now),
         };
-        match rest {
+        let since_begin = begins.map_or(Duration::ZERO, |begins| remaining(begins, seconds(timeout), now.wall));
+        match rest.map(|rest| rest.max(since_begin)) {
             Some(Duration::ZERO) => return (Some("EmptyTimeout"), None),
             rest => again = soonest(again, rest),
         }

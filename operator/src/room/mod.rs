@@ -7,6 +7,7 @@ pub mod observe;
 pub mod place;
 pub mod report;
 pub mod routes;
+mod schedule;
 
 pub use act::reconcile;
 

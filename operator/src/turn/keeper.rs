@@ -22,6 +22,7 @@ use crate::{
     clock::Clock,
     context::Context,
     metrics::Metrics,
+    secret,
     streak::Streak,
 };
 
@@ -153,7 +154,7 @@ impl Keeper {
     /// Takes the secret that somebody else looks after.
     async fn foreign(&mut self, name: &str) -> Result<Duration, StoreError> {
         let stored = store::read(&self.writer, &self.namespace, name).await?;
-        let secret = stored.as_ref().and_then(|s| store::text(s, keys::SECRET)).map(|text| text.trim().to_owned());
+        let secret = stored.as_ref().and_then(|s| secret::text(s, keys::SECRET)).map(|text| text.trim().to_owned());
         let secret = secret.filter(|s| keys::is_usable(s)).ok_or_else(|| StoreError::Absent(name.to_owned()))?;
         self.mint_with(secret, servers::configured(&self.settings.urls));
         Ok(LOOK_EVERY)

@@ -46,7 +46,7 @@ async fn two_that_both_take_themselves_for_the_leader_make_one_secret() {
         assert_eq!(seen.borrow().as_ref().map(|m| m.secret.clone()), Some(secret.clone()));
     }
     let coturn: Secret = stored(&server, COTURN_SECRET).unwrap();
-    let line = store::text(&coturn, "turnserver.conf").unwrap();
+    let line = secret::text(&coturn, "turnserver.conf").unwrap();
     assert!(line.contains("ip=127.0.0.1") && line.contains("password=secret-of-redis"), "{line}");
 }
 
@@ -121,9 +121,9 @@ async fn the_password_of_redis_is_made_once() {
     let again = store::redis_url(&one.writer, NAMESPACE, "callplane-redis.team.svc:6379").await.unwrap();
     assert_eq!(made, again);
     let secret: Secret = stored(&server, REDIS_SECRET).unwrap();
-    let password = store::text(&secret, "password").unwrap();
+    let password = secret::text(&secret, "password").unwrap();
     assert_eq!(made, format!("redis://:{password}@callplane-redis.team.svc:6379/0"));
-    assert_eq!(store::text(&secret, "redis.conf").unwrap(), format!("requirepass {password}\n"));
+    assert_eq!(secret::text(&secret, "redis.conf").unwrap(), format!("requirepass {password}\n"));
     one.settings.redis = Some(RedisAt::Url(AWAY.into()));
     one.look(Duration::ZERO).await;
     assert_eq!(*seen.borrow(), None, "nobody relays, so nothing is minted");

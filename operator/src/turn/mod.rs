@@ -18,3 +18,6 @@ pub use credential::{Credential, IceServer, ice_servers, is_turn_url, opaque_id}
 pub use keeper::{Keeper, Minting, keep};
 pub use servers::configured as configured_servers;
 pub use settings::{RedisAt, Settings, TurnArgs};
+
+#[cfg(test)]
+mod secrecy_tests;

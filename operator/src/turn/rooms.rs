@@ -105,10 +105,14 @@ fn ends(uid: &str, ttl: i32, now: Timestamp) -> Timestamp {
 pub fn decide(room: &CallRoom, from: Option<&str>, written: Option<&Written>, now: Timestamp) -> Plan {
     let uid = room.metadata.uid.as_deref().unwrap_or_default();
     let named = room.status.as_ref().and_then(|s| s.turn_secret_name.as_deref());
-    let Some(turn) = wanted(room) else {
+    // A call that begins later has nobody who could use it.
+    let opens = room.opens_at().and_then(|opens| Duration::try_from(opens.duration_since(now)).ok());
+    let opens = opens.filter(|rest| !rest.is_zero());
+    let Some(turn) = wanted(room).filter(|_| opens.is_none()) else {
         // The name in the status goes last: whoever finds it there has the Secret to remove.
         let there = named.is_some() || written.is_some_and(|w| w.uid == uid);
-        return if there && room.metadata.deletion_timestamp.is_none() { Plan::Delete } else { Plan::Rest(None) };
+        let is_kept = !there || room.metadata.deletion_timestamp.is_some();
+        return if is_kept { Plan::Rest(opens.filter(|_| wanted(room).is_some())) } else { Plan::Delete };
     };
     let Some(from) = from else { return Plan::Rest(Some(SOON)) };
     let made = Made { ends: ends(uid, turn.ttl_seconds, now), from: from.to_owned() };

@@ -65,6 +65,12 @@ fn a_secret_comes_with_the_wish_and_goes_with_the_room() {
     let other = Written { uid: "another".into(), ..w.clone() };
     assert_eq!(plan(&named(asks.clone()), Some("f"), Some(&other)), write, "an earlier room of the same name");
 
+    let mut later = asks.clone();
+    later.spec.scheduled_time = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(wall(3600)));
+    assert_eq!(plan(&later, Some("f"), None), Plan::Rest(Some(Duration::from_secs(3000))), "it begins later");
+    assert_eq!(plan(&named(later.clone()), Some("f"), Some(&w)), Plan::Delete, "it was put off");
+    assert_eq!(plan(&ended(later), Some("f"), None), Plan::Rest(None));
+
     assert_eq!(plan(&named(ended(asks.clone())), Some("f"), Some(&w)), Plan::Delete);
     assert_eq!(plan(&named(ended(asks.clone())), None, None), Plan::Delete, "found by a new leader");
     assert_eq!(plan(&ended(asks.clone()), Some("f"), None), Plan::Rest(None));

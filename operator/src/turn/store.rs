@@ -1,10 +1,8 @@
 //! The Secrets of TURN and Redis in the operator's own namespace.
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::rand::fill;
 use callplane_crds::names::{COTURN_SECRET, REDIS_SECRET};
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
@@ -12,7 +10,10 @@ use kube::{
 use thiserror::Error;
 
 use super::redis::{RedisFailure, coturn_line};
-use crate::api::{WriteError, Writer};
+use crate::{
+    api::{WriteError, Writer},
+    secret::{self, Data, text},
+};
 
 /// Field manager of these Secrets.
 pub const MANAGER: &str = "callplane-turn";
@@ -72,10 +73,10 @@ pub async fn write(
     namespace: &str,
     old: Option<&Secret>,
     name: &str,
-    data: BTreeMap<String, ByteString>,
+    data: Data,
 ) -> Result<(), StoreError> {
     let api: Api<Secret> = Api::namespaced(writer.client.clone(), namespace);
-    let mut new = secret(name, data);
+    let mut new = secret::named(name, data);
     let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let written = match old {
         None => writer.write("Secret", "create", api.create(&parameters, &new)).await,
@@ -95,12 +96,11 @@ pub async fn redis_url(writer: &Writer, namespace: &str, address: &str) -> Resul
             return text(&secret, "url").ok_or_else(|| StoreError::Unusable(REDIS_SECRET.to_owned()));
         }
         let password = generate()?;
-        let data = [
+        let data = secret::data([
             ("password", password.clone()),
             ("url", format!("redis://:{password}@{address}/0")),
             ("redis.conf", format!("requirepass {password}\n")),
-        ];
-        let data = data.into_iter().map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes()))).collect();
+        ]);
         match write(writer, namespace, None, REDIS_SECRET, data).await {
             Ok(()) => tracing::info!("made the password of Redis"),
             // Somebody was faster: theirs is the password.
@@ -118,32 +118,14 @@ pub async fn tell_coturn(writer: &Writer, namespace: &str, url: &str) -> Result<
     if known.as_ref().and_then(|secret| text(secret, "turnserver.conf")).as_deref() == Some(line.as_str()) {
         return Ok(());
     }
-    let data = [("turnserver.conf".to_owned(), ByteString(line.into_bytes()))].into();
+    let data = secret::data([("turnserver.conf", line)]);
     let api: Api<Secret> = Api::namespaced(writer.client.clone(), namespace);
     if known.is_none() {
         return write(writer, namespace, None, COTURN_SECRET, data).await;
     }
-    let wanted = secret(COTURN_SECRET, data);
+    let wanted = secret::named(COTURN_SECRET, data);
     let patch = Patch::Apply(&wanted);
     let parameters = PatchParams::apply(MANAGER).force();
     let applied = writer.write("Secret", "apply", api.patch(COTURN_SECRET, &parameters, &patch)).await;
     applied.map(|_| ()).map_err(|source| StoreError::Write { name: COTURN_SECRET.to_owned(), source })
-}
-
-/// The text under `key`.
-pub fn text(secret: &Secret, key: &str) -> Option<String> {
-    String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok()
-}
-
-fn secret(name: &str, data: BTreeMap<String, ByteString>) -> Secret {
-    Secret {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            labels: Some([("app.kubernetes.io/name".to_owned(), "callplane".to_owned())].into()),
-            ..ObjectMeta::default()
-        },
-        data: Some(data),
-        type_: Some("Opaque".to_owned()),
-        ..Secret::default()
-    }
 }

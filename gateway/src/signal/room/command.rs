@@ -46,8 +46,8 @@ pub enum Command {
         reason: Parting,
         /// Who made them.
         by: Option<String>,
-        /// Told when that is so.
-        done: oneshot::Sender<()>,
+        /// Told when that is so, and whether they were there.
+        done: oneshot::Sender<bool>,
     },
     /// If nobody is here, that is to be written, though nobody ever was.
     Unattended,

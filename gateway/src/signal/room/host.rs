@@ -33,6 +33,7 @@ impl Room {
             Message::Mute(target) => {
                 let answer = self.pass(&target, "call:muted", value(&By { by: Some(user) })).await;
                 if answer.is_ok() {
+                    noted(None);
                     self.after(MUTE_WITHIN, Command::Muted { user: target });
                 }
                 let _ = reply.send(answer);

@@ -230,7 +230,8 @@ impl Room {
     pub(super) fn parted(&mut self, user: &str, connection: &str, reason: Parting, by: Option<&str>) {
         let is_here = self.clients.get(user).is_some_and(|client| client.member.connection_id == connection);
         let Some(mut client) = is_here.then(|| self.clients.remove(user)).flatten() else { return };
-        if reason == Parting::Removed {
+        // Who leaves by their socket has let go of it before.
+        if reason != Parting::Disconnected {
             client.outlet.tell("call:removed", &By { by });
             client.outlet.close();
         }

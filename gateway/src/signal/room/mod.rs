@@ -206,8 +206,7 @@ impl Room {
             Command::Gone { user, connection } => self.gone(&user, &connection).await,
             Command::Observed(room) => self.observe(room).await,
             Command::Part { user, reason, by, done } => {
-                self.part(user, reason, by).await;
-                let _ = done.send(());
+                let _ = done.send(self.part(user, reason, by).await);
             }
             Command::Unattended => self.unattended(),
             Command::Capabilities { epoch, found } => self.capable(epoch, found).await,

@@ -55,6 +55,7 @@ impl Room {
 
 fn action(message: &Message) -> Option<Action> {
     match message {
+        Message::Mute(user) => Some(Action::Mute { user: user.clone() }),
         Message::Remove(user) => Some(Action::Remove { user: user.clone() }),
         Message::End => Some(Action::End),
         Message::Lock(true) => Some(Action::Lock),

@@ -70,10 +70,11 @@ impl Room {
     }
 
     /// Somebody left by another way than their socket, or was made to. Whoever says so tells the nodes and the records.
-    pub(super) async fn part(&mut self, user: String, reason: Parting, by: Option<String>) {
+    pub(super) async fn part(&mut self, user: String, reason: Parting, by: Option<String>) -> bool {
         let at = self.gateway.clock.now().wall;
-        let Some(connection) = self.state.members.get(&user).map(|member| member.connection_id.clone()) else { return };
-        let _ = self.put(Change::Left { user, connection, reason, by, at }).await;
+        let Some(member) = self.state.members.get(&user) else { return false };
+        let connection = member.connection_id.clone();
+        self.put(Change::Left { user, connection, reason, by, at }).await.is_ok()
     }
 
     /// A new token for a client, which is also what the old one is replaced by.

@@ -29,7 +29,8 @@ impl Room {
         let Some(mut seen) = self.look().await else { return };
         if !self.outbox.is_empty() {
             for change in std::mem::take(&mut self.outbox) {
-                let _ = self.commit(change).await;
+                // The records were told when it happened.
+                let _ = self.put(change).await;
             }
             let Some(again) = self.look().await else { return };
             seen = again;
