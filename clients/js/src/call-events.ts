@@ -26,8 +26,11 @@ export interface CallEvents {
   joined: Participant;
   left: { participant: Participant; reason: string };
   mode: Mode | undefined;
-  /** A route has been reached: how long it took from its being told until everything was shown by it. */
-  switched: { epoch: number; mode: Mode; ms: number };
+  /**
+   * A route has been reached: how long it took from its being told until everything was shown by it, and when on the way
+   * each step was done for the last time, such as `tracks`, `media` and `shown` of the others. All in milliseconds.
+   */
+  switched: { epoch: number; mode: Mode; ms: number; steps: Readonly<Record<string, number>> };
   /** The first picture or sound of a participant's source. */
   media: { userId: string; source: Source };
   quality: Quality;

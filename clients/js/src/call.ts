@@ -10,6 +10,7 @@ import { QualityMeter, type Quality } from './quality.ts';
 import type { Rendering } from './rendering.ts';
 import * as roster from './roster.ts';
 import type { Signalling, SignallingEvents } from './signalling.ts';
+import { waitFor } from './routes.ts';
 import { SpeakerMeter } from './speaker.ts';
 import { Stage } from './stage.ts';
 import { claims, Tokens } from './tokens.ts';
@@ -58,9 +59,9 @@ export class Call extends Emitter<CallEvents> {
     this.#signalling = signalling;
     this.#tokens = tokens;
     this.#stage = new Stage(rendering, {
-      onShown: () => this.#told(),
+      onShown: (_userId, _source, track) => this.#told(track),
       onProgress: () => {},
-      onStarted: ({ userId, source }) => this.#onStarted(userId, source),
+      onStarted: (track) => this.#onStarted(track),
     });
     this.#paths = new Paths({
       url,
@@ -211,7 +212,7 @@ export class Call extends Emitter<CallEvents> {
     this.#setRoster(roster.named(this.#roster, participants, joined.resumed, performance.now()));
     for (const message of joined.chat) this.#hear(message);
     this.#become('joined');
-    this.#paths.route({ ...joined, ...route });
+    this.#paths.route({ ...joined, ...route }, waitFor(joined));
     this.emit('locked', this.#locked);
   }
 
@@ -300,7 +301,8 @@ export class Call extends Emitter<CallEvents> {
     this.emit('mode', mode);
   }
 
-  #onStarted(userId: string, source: Source): void {
+  #onStarted({ userId, source, epoch }: RemoteTrack): void {
+    this.#paths.mark(epoch, 'media');
     const key = `${source} ${userId}`;
     if (this.#seen.has(key)) return;
     this.#seen.add(key);
@@ -378,7 +380,8 @@ export class Call extends Emitter<CallEvents> {
     };
   }
 
-  #told(): void {
+  #told(shown?: RemoteTrack): void {
+    if (shown) this.#paths.mark(shown.epoch, 'shown');
     if (!this.#isOver) this.emit('participants', this.participants);
   }
 

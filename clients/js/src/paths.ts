@@ -5,7 +5,7 @@ import type { Path, PathListener, Source } from './path.ts';
 import { decide, NO_ROUTES, target, type Effect, type Input, type Routes } from './routes.ts';
 import { Sfu } from './sfu.ts';
 import { CallError } from './error.ts';
-import { Backoff, sleep } from './timing.ts';
+import { Backoff, sleep, Timeline } from './timing.ts';
 import type { Tokens } from './tokens.ts';
 import type { Candidate, Description, Mode, OfNode, RouteOffer, ServerEvent, ServerEvents } from './wire.ts';
 
@@ -29,13 +29,13 @@ export interface PathsOptions {
   send(event: 'webrtc:offer' | 'webrtc:answer' | 'webrtc:ice-candidate', data: object): Promise<unknown>;
   /** The mode that is shown changed, or where the call is going. */
   onChange(): void;
-  onSwitch(measured: { epoch: number; mode: Mode; ms: number }): void;
+  onSwitch(measured: { epoch: number; mode: Mode; ms: number; steps: Record<string, number> }): void;
 }
 
 interface Open {
   path: Path;
   offer: RouteOffer;
-  began: number;
+  timeline: Timeline;
   stop: AbortController;
 }
 
@@ -46,6 +46,7 @@ export class Paths {
   #offers = new Map<number, RouteOffer>();
   #early = new Map<number, ((mesh: Mesh) => void)[]>();
   #closed = false;
+  #waitMs = 0;
 
   constructor(options: PathsOptions) {
     this.#options = options;
@@ -69,9 +70,13 @@ export class Paths {
     return [...this.#open.values()].map(({ path }) => path);
   }
 
-  /** The call goes this way from now on. Told again, it brings back what was lost with the connection to the gateway. */
-  route(offer: RouteOffer): void {
+  /**
+   * The call goes this way from now on. Told again, it brings back what was lost with the connection to the gateway. A way
+   * that is about to be left for another one is not begun for `waitMs`.
+   */
+  route(offer: RouteOffer, waitMs = 0): void {
     this.#options.tokens.keep(offer, offer.epoch);
+    this.#waitMs = waitMs;
     const known = this.#open.get(offer.epoch);
     if (known?.path instanceof Mesh) known.path.offerTo(offer.initiator ?? []);
     if (known?.path instanceof Sfu) known.path.look().catch(() => {});
@@ -80,6 +85,11 @@ export class Paths {
     // Whoever asks anew has not kept our word.
     const state = this.#routes.paths.find(({ epoch }) => epoch === offer.epoch);
     if (known && state?.phase === 'flowing') this.#options.ack(offer.epoch, true);
+  }
+
+  /** Something happened on the way of this epoch. */
+  mark(epoch: number, step: string): void {
+    this.#open.get(epoch)?.timeline.mark(step);
   }
 
   switched(epoch: number, success: boolean): void {
@@ -134,7 +144,7 @@ export class Paths {
     switch (effect.type) {
       case 'open': {
         const offer = this.#offers.get(effect.epoch);
-        if (offer) void this.#run(offer);
+        if (offer) void this.#run(offer, { waitMs: this.#waitMs });
         return;
       }
       case 'ack':
@@ -154,25 +164,27 @@ export class Paths {
   }
 
   /** Opens a path, with as many attempts as it takes, until its media flows or another route overtakes it. */
-  async #run(offer: RouteOffer, again = false): Promise<void> {
-    const began = performance.now();
+  async #run(offer: RouteOffer, { again = false, waitMs = 0 } = {}): Promise<void> {
+    const timeline = new Timeline();
     const backoff = new Backoff();
     const stop = new AbortController();
     for (let isRetry = again; !this.#closed && !stop.signal.aborted && this.#offers.get(offer.epoch); isRetry = true) {
-      const open: Open = { path: this.#make(offer, stop, isRetry), offer, began, stop };
+      const open: Open = { path: this.#make(offer, { timeline, stop, isRetry }), offer, timeline, stop };
       this.#open.set(offer.epoch, open);
       try {
+        if (waitMs > 0 && !isRetry) await sleep(waitMs, stop.signal);
+        if (stop.signal.aborted) return;
         await open.path.open(this.#options.local);
         await this.#flows(open);
         if (stop.signal.aborted) return;
-        this.#options.onSwitch({ epoch: offer.epoch, mode: offer.mode, ms: Math.round(performance.now() - began) });
+        this.#options.onSwitch({ epoch: offer.epoch, mode: offer.mode, ms: timeline.ms, steps: timeline.steps });
         return this.#apply({ type: 'flowing', epoch: offer.epoch });
       } catch (error) {
         if (stop.signal.aborted) return;
         console.warn(`the route of epoch ${offer.epoch} does not come to be yet`, error);
         open.path.close();
         // One attempt more before others are told: a node that has just been named may not know yet.
-        const isLate = performance.now() - began > FLOW_MS;
+        const isLate = timeline.ms > FLOW_MS;
         if (isLate || !(error instanceof CallError)) this.#apply({ type: 'failed', epoch: offer.epoch, reason: FAILED[offer.mode] });
         await sleep(backoff.next(), stop.signal);
       }
@@ -192,10 +204,17 @@ export class Paths {
     }
   }
 
-  #make(offer: RouteOffer, stop: AbortController, isRetry: boolean): Path {
-    const { url, self, tokens, listener, send, peers } = this.#options;
+  #make(offer: RouteOffer, { timeline, stop, isRetry }: { timeline: Timeline; stop: AbortController; isRetry: boolean }): Path {
+    const { url, self, tokens, send, peers } = this.#options;
     const { epoch, iceServers = [] } = offer;
-    const onFailed = (failed: number, reason: string) => this.#onFailed(failed, reason, stop);
+    const listener: PathListener = {
+      ...this.#options.listener,
+      onTrack: (track) => {
+        timeline.mark('tracks');
+        this.#options.listener.onTrack(track);
+      },
+      onFailed: (failed, reason) => this.#onFailed(failed, reason, stop),
+    };
     if (offer.mode === 'SFU') {
       return new Sfu({
         epoch,
@@ -204,12 +223,13 @@ export class Paths {
         token: () => tokens.for(epoch),
         iceServers,
         rtpCapabilities: offer.rtpCapabilities,
-        listener: { ...listener, onFailed },
+        listener,
+        mark: (step) => timeline.mark(step),
       });
     }
     // Again is from us: whoever waits for the offer of a connection that failed waits in vain.
     const initiator = isRetry ? [...peers()] : (offer.initiator ?? []);
-    const mesh = new Mesh({ epoch, self: self(), initiator, peers: peers(), iceServers, listener: { ...listener, onFailed }, send });
+    const mesh = new Mesh({ epoch, self: self(), initiator, peers: peers(), iceServers, listener, send });
     for (const early of this.#early.get(epoch) ?? []) early(mesh);
     this.#early.delete(epoch);
     return mesh;
@@ -226,7 +246,7 @@ export class Paths {
     void sleep(500).then(() => {
       if (this.#closed || this.#offers.get(epoch) !== offer) return;
       open.path.close();
-      void this.#run(offer, true);
+      void this.#run(offer, { again: true });
     });
   }
 

@@ -25,11 +25,13 @@ export interface ConsumerOffer {
 export class RoomApi {
   #base: string;
   #token: () => string;
+  #stop: AbortSignal;
 
-  /** `token` gives one that is good now, for the epoch that is asked about. */
-  constructor(base: string, token: () => string) {
+  /** `token` gives one that is good now, for the epoch that is asked about. `stop` ends what is under way. */
+  constructor(base: string, token: () => string, stop: AbortSignal) {
     this.#base = base.replace(/\/+$/, '');
     this.#token = token;
+    this.#stop = stop;
   }
 
   room(): Promise<Room> {
@@ -71,17 +73,26 @@ export class RoomApi {
   async #ask<Answer>(method: string, path: string, body?: object): Promise<Answer> {
     const what = `${method} ${path.replace(/[0-9a-f-]{16,}/g, '…') || 'room'}`;
     let answer: Response;
+    const ended = new AbortController();
+    const end = () => ended.abort();
+    const timer = setTimeout(end, TIMEOUT_MS);
+    this.#stop.addEventListener('abort', end);
     try {
+      this.#stop.throwIfAborted();
       answer = await fetch(this.#base + path, {
         method,
         headers: { authorization: `Bearer ${this.#token()}`, ...(body ? { 'content-type': 'application/json' } : {}) },
         ...(body ? { body: JSON.stringify(body) } : {}),
-        signal: AbortSignal.timeout(TIMEOUT_MS),
+        signal: ended.signal,
       });
+      return await readAnswer(what, answer);
     } catch (error) {
+      if (error instanceof CallError) throw error;
       throw new CallError('unreachable', `${what}: ${error instanceof Error ? error.message : error}`);
+    } finally {
+      clearTimeout(timer);
+      this.#stop.removeEventListener('abort', end);
     }
-    return readAnswer(what, answer);
   }
 }
 

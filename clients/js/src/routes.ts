@@ -3,12 +3,18 @@
 // A path is the media of one epoch. The new one is opened while the old one carries media; it is acknowledged when
 // media flows; the old one is closed when everybody has acknowledged. Pure: told what happened, says what to do.
 
-import type { Mode } from './wire.ts';
+import type { Joined, Mode } from './wire.ts';
 
 /** How long the old path goes on after everybody has acknowledged the new one, in milliseconds: the last ones are still fading. */
 export const LINGER_MS = 300;
 /** Paths that are kept at a time: the one that is opened, and those before it whose media flows. The oldest go first. */
 export const MAX_PATHS = 3;
+
+/**
+ * How long a newcomer waits to be told of a media server before meeting peers who are too many for peer to peer, in
+ * milliseconds: connections that nobody will use delay those that all are waiting for. There may be no media server.
+ */
+export const NODE_SOON_MS = 1000;
 
 export type Phase =
   /** It is being opened. */
@@ -57,6 +63,12 @@ export function decide(routes: Routes, input: Input): { routes: Routes; effects:
     case 'switched':
       return onSwitched(routes, input);
   }
+}
+
+/** How long somebody who has joined waits before opening the path that they were told, in milliseconds. */
+export function waitFor({ route, participants, p2pMaxParticipants = Infinity, resumed }: Joined): number {
+  const isCrowded = participants.length + 1 > p2pMaxParticipants;
+  return route.mode === 'P2P' && isCrowded && !resumed ? NODE_SOON_MS : 0;
 }
 
 /** The path that the call is going to. */

@@ -3,7 +3,7 @@
 import { Device, type types } from 'mediasoup-client';
 import { CallError } from './error.ts';
 import { encodingsFor } from './encodings.ts';
-import { kindOf, SOURCES, type Path, type PathListener, type RemoteTrack, type Source } from './path.ts';
+import { kindOf, type Path, type PathListener, type RemoteTrack, type Source } from './path.ts';
 import { RoomApi } from './room-api.ts';
 import { START_BITRATE_KBPS } from './sdp.ts';
 import { sleep } from './timing.ts';
@@ -12,6 +12,8 @@ import type { ProducerInfo, ServerEvent, ServerEvents } from './wire.ts';
 const FAILED = 'TransportFailed';
 /** How long a connection that says `disconnected` may come back by itself, in milliseconds. */
 const DISCONNECTED_MS = 2000;
+/** What is published first takes longest until it is seen: pictures need an encoder and a key frame. */
+const PUBLISHED: readonly Source[] = ['camera', 'microphone', 'screen'];
 /** When the room is read again: the gateway tells what happens, but may come to listen after we have looked. */
 const LOOK_AGAIN_MS = [800, 3000];
 
@@ -32,6 +34,8 @@ export interface SfuOptions {
   iceServers: RTCIceServer[];
   rtpCapabilities: types.RtpCapabilities | undefined;
   listener: PathListener;
+  /** Told how far it is. */
+  mark?: (step: string) => void;
 }
 
 export class Sfu implements Path {
@@ -53,7 +57,7 @@ export class Sfu implements Path {
   constructor(options: SfuOptions) {
     this.epoch = options.epoch;
     this.#options = options;
-    this.#api = new RoomApi(options.apiUrl, options.token);
+    this.#api = new RoomApi(options.apiUrl, options.token, this.#stop.signal);
   }
 
   get #closed(): boolean {
@@ -65,17 +69,27 @@ export class Sfu implements Path {
     const { rtpCapabilities, iceServers } = this.#options;
     const room = rtpCapabilities ? undefined : this.#api.room();
     const loaded = (async () => this.#device.load({ routerRtpCapabilities: rtpCapabilities ?? (await room!).routerRtpCapabilities }))();
-    const [send, recv] = await Promise.all([this.#api.createTransport('send'), this.#api.createTransport('recv'), loaded]);
+    const [send, recv] = await Promise.all([
+      this.#api.createTransport('send'),
+      this.#api.createTransport('recv'),
+      loaded.then(() => this.#mark('loaded')),
+    ]);
     if (this.#closed) return;
+    this.#mark('transports');
     this.#send = this.#wire(this.#device.createSendTransport({ ...send, iceServers }));
     this.#recv = this.#wire(this.#device.createRecvTransport({ ...recv, iceServers }));
     this.#send.on('produce', ({ kind, rtpParameters, appData }, done, fail) => {
       this.#api.produce(send.id, { kind, rtpParameters, appData }).then(done, fail);
     });
-    const publishing = Promise.all(SOURCES.map((source) => this.publish(source, local.get(source))));
+    const publishing = Promise.all(PUBLISHED.map((source) => this.publish(source, local.get(source))));
     this.#learn((await this.#api.room()).producers);
+    this.#mark('listed');
     void this.#lookAgain();
     await publishing;
+  }
+
+  #mark(step: string): void {
+    this.#options.mark?.(step);
   }
 
   publish(source: Source, track: MediaStreamTrack | undefined): Promise<void> {
@@ -218,6 +232,7 @@ export class Sfu implements Path {
         : {}),
     });
     this.#published.set(source, { track, producer });
+    this.#mark(`${source} published`);
     if (!track.enabled) this.setPaused(source, true);
   }
 
@@ -273,6 +288,7 @@ export class Sfu implements Path {
       this.#api.connect(transport.id, dtlsParameters).then(done, fail);
     });
     transport.on('connectionstatechange', (state) => {
+      if (state === 'connected') this.#mark(`${transport.direction} connected`);
       if (state === 'disconnected') void this.#restart(transport);
       if (state === 'failed' && !this.#closed) this.#options.listener.onFailed(this.epoch, FAILED);
     });

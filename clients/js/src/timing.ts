@@ -21,6 +21,24 @@ export class Backoff {
   }
 }
 
+/** When what happened, in milliseconds from the beginning. Of what happens several times the last time counts. */
+export class Timeline {
+  #began = performance.now();
+  #steps: Record<string, number> = {};
+
+  get ms(): number {
+    return Math.round(performance.now() - this.#began);
+  }
+
+  get steps(): Record<string, number> {
+    return { ...this.#steps };
+  }
+
+  mark(step: string): void {
+    this.#steps[step] = this.ms;
+  }
+}
+
 /** Resolves after so many milliseconds, or as soon as the signal is aborted. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

@@ -105,7 +105,7 @@ export interface ServerEvents {
   'call:mode-switch': ModeSwitch;
   'call:mode-switched': { epoch: number; mode: Mode; success: boolean };
   'call:muted': { by: string };
-  'call:removed': { by: string };
+  'call:removed': { by?: string };
   'call:locked': { locked: boolean; by: string };
   'call:ended': { reason?: string };
   /** Another socket of ours has joined. */

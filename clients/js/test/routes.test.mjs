@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { source } from './support/source.mjs';
 
-const { decide, NO_ROUTES, LINGER_MS, MAX_PATHS } = await source('routes');
+const { decide, waitFor, NO_ROUTES, LINGER_MS, MAX_PATHS, NODE_SOON_MS } = await source('routes');
 
 /** What is done about each input in turn, and what there is in the end. @param {...any} inputs */
 function play(...inputs) {
@@ -62,6 +62,14 @@ test('after a rollback the old path goes on, and the next route is opened beside
   assert.deepEqual([back.last, back.epochs, back.routes.shown], [[{ type: 'close', epoch: 2, afterMs: 0 }], [1], 'P2P']);
   const on = play(route(1, 'P2P'), flowing(1), route(2), failed(2), route(3, 'P2P'), flowing(3), switched(3));
   assert.deepEqual(on.last, [{ type: 'close', epoch: 1, afterMs: LINGER_MS }]);
+});
+
+test('who makes the call too large for peer to peer waits a moment to be told of a media server', () => {
+  const joined = { route: { epoch: 1, mode: 'P2P' }, participants: [{}, {}], p2pMaxParticipants: 2, resumed: false };
+  assert.equal(waitFor(joined), NODE_SOON_MS);
+  for (const other of [{ participants: [{}] }, { p2pMaxParticipants: 3 }, { p2pMaxParticipants: undefined }, { resumed: true }, { route: { epoch: 2, mode: 'SFU' } }]) {
+    assert.equal(waitFor({ ...joined, ...other }), 0, JSON.stringify(other));
+  }
 });
 
 test('the only path is not given up for a rollback', () => {
