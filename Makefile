@@ -20,7 +20,7 @@ BROWSER = e2e/browser/node_modules/.package-lock.json
 CLIENT = clients/js/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs demo demo-down test unit web interop client-browser fuzz charts-test e2e lint crds openapi manifests cluster-up cluster-down bench-placement bench-sfu bench-switch
+.PHONY: help build programs demo demo-down test unit web interop client-browser fuzz charts-test e2e lint crds openapi manifests cluster-up cluster-down bench-placement bench-sfu bench-switch bench-gateway
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +105,11 @@ bench-switch: $(BROWSER) web ## Measure the gaps at route changes in real browse
 	@e2e/cluster/tools.sh
 	cargo build --release --locked -p callplane-operator -p callplane-media-node -p callplane-gateway
 	cd clients/js && CALLPLANE_BIN=$(CARGO_TARGET_DIR)/release npm run --silent bench:switch -- $(ARGS)
+
+bench-gateway: $(CLIENT) ## Measure signalling beside a plain Socket.IO server (ARGS="5000 500 15 500": sockets, rooms, seconds, lines a second)
+	@e2e/cluster/tools.sh
+	cargo build --release --locked -p callplane-operator -p callplane-media-node -p callplane-gateway
+	cd clients/js && CALLPLANE_BIN=$(CARGO_TARGET_DIR)/release npm run --silent bench:gateway -- $(ARGS)
 
 $(CLIENT): clients/js/package-lock.json
 	cd clients/js && npm ci --no-audit --no-fund --prefer-offline

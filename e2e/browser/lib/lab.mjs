@@ -5,9 +5,9 @@
 
 import { execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { Agent, request } from 'node:https';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createHash, randomBytes } from 'node:crypto';
@@ -54,6 +54,18 @@ async function freePort() {
   return port;
 }
 
+/** Whether anything listens there. @param {number} port @returns {Promise<boolean>} */
+function isOpen(port) {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    const done = (/** @type {boolean} */ is) => {
+      socket.destroy();
+      resolve(is);
+    };
+    socket.once('connect', () => done(true)).once('error', () => done(false));
+  });
+}
+
 /** A program that runs until it is told to end. */
 class Program {
   said = '';
@@ -90,30 +102,40 @@ class Program {
   }
 }
 
+/**
+ * One of the gateways.
+ * @typedef {{port: number, admin: number, url: string, program: Program | undefined}} Replica
+ */
+
 export class Lab {
   /** @type {Program[]} */
   #programs = [];
+  /** @type {Replica[]} */
+  replicas = [];
+  redisPort = 0;
+  /** @type {Program | undefined} */
+  redis;
   /** @type {Map<string, Program>} media nodes by pod */
   nodes = new Map();
-  /** @type {Program | undefined} */
-  gateway;
   kubePort = 0;
-  port = 0;
   #closed = false;
   #agent = new Agent({ keepAlive: true, rejectUnauthorized: false });
   #token = randomBytes(16).toString('hex');
 
-  /** @param {string} directory @param {{webRoot?: string, nodes: number}} options */
+  /** @param {string} directory @param {{webRoot?: string, nodes: number, gateways: number, arguments: string[]}} options */
   constructor(directory, options) {
     this.directory = directory;
     this.options = options;
   }
 
-  /** @param {{webRoot?: string, nodes?: number}} [options] */
-  static async start({ webRoot, nodes = 1 } = {}) {
+  /**
+   * Several gateways share a Redis. `args` are more flags of theirs.
+   * @param {{webRoot?: string, nodes?: number, gateways?: number, args?: string[]}} [options]
+   */
+  static async start({ webRoot, nodes = 1, gateways = 1, args = [] } = {}) {
     const absent = missing();
     if (absent) throw new Error(`${absent} is missing: \`make client-browser\` builds it`);
-    const lab = new Lab(await mkdtemp(join(tmpdir(), 'callplane-lab-')), { webRoot, nodes });
+    const lab = new Lab(await mkdtemp(join(tmpdir(), 'callplane-lab-')), { webRoot, nodes, gateways, arguments: args });
     try {
       await lab.#boot();
     } catch (error) {
@@ -124,7 +146,14 @@ export class Lab {
   }
 
   get url() {
-    return `http://localhost:${this.port}`;
+    return this.#replica(0).url;
+  }
+
+  /** @param {number} at @returns {Replica} */
+  #replica(at) {
+    const replica = this.replicas[at];
+    if (!replica) throw new Error(`there is no gateway ${at}`);
+    return replica;
   }
 
   async stop() {
@@ -194,15 +223,55 @@ export class Lab {
   }
 
   /** A gateway that ends and comes back on the same port. @param {NodeJS.Signals} [signal] */
-  async restartGateway(signal = 'SIGKILL') {
-    await this.gateway?.end(signal);
-    await this.#startGateway();
+  async restartGateway(signal = 'SIGKILL', at = 0) {
+    await this.endGateway(signal, at);
+    await this.startGateway(at);
+  }
+
+  /** @param {NodeJS.Signals} [signal] */
+  async endGateway(signal = 'SIGKILL', at = 0) {
+    await this.#replica(at).program?.end(signal);
+  }
+
+  /** What a gateway says under `/readyz` or `/metrics`. @param {string} path */
+  async admin(path, at = 0) {
+    const answer = await fetch(`http://127.0.0.1:${this.#replica(at).admin}${path}`);
+    return { status: answer.status, text: await answer.text() };
+  }
+
+  /** A figure of a gateway's, by the beginning of its line in `/metrics`. @param {string} name */
+  async metric(name, at = 0) {
+    const { text } = await this.admin('/metrics', at);
+    const line = text.split('\n').find((one) => one.startsWith(name));
+    return Number(line?.split(' ').at(-1) ?? NaN);
+  }
+
+  /** The key that join tokens are signed with, as PEM. @returns {Promise<string>} */
+  joinKey() {
+    return readFile(join(this.directory, 'private', 'private.pem'), 'utf8');
+  }
+
+  async startRedis() {
+    const port = String(this.redisPort);
+    this.redis = this.#run('redis-server', ['--port', port, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', this.directory]);
+    await this.redis.until('Redis', () => isOpen(this.redisPort));
+  }
+
+  async endRedis() {
+    await this.redis?.end();
   }
 
   async #boot() {
-    const [etcd, peer, kube, admin, port] = await Promise.all([freePort(), freePort(), freePort(), freePort(), freePort()]);
+    const [etcd, peer, kube, admin] = await Promise.all([freePort(), freePort(), freePort(), freePort()]);
     this.kubePort = kube;
-    this.port = port;
+    for (let at = 0; at < this.options.gateways; at += 1) {
+      const [port, adminPort] = await Promise.all([freePort(), freePort()]);
+      this.replicas.push({ port, admin: adminPort, url: `http://localhost:${port}`, program: undefined });
+    }
+    if (this.options.gateways > 1) {
+      this.redisPort = await freePort();
+      await this.startRedis();
+    }
     const path = (/** @type {string} */ name) => join(this.directory, name);
     await promisify(execFile)('openssl', ['ecparam', '-name', 'prime256v1', '-genkey', '-noout', '-out', path('accounts.key')]);
     await writeFile(path('tokens.csv'), `${this.#token},lab,lab,system:masters\n`);
@@ -247,7 +316,7 @@ export class Lab {
     await writeFile(path('api-keys/lab'), createHash('sha256').update(API_KEY).digest('hex'));
     void this.#keepPods();
     await Promise.all([
-      this.#startGateway(),
+      ...this.replicas.map((_, at) => this.startGateway(at)),
       operator.until('media nodes', async () => {
         const { items } = await this.kube('GET', `/apis/callplane.io/v1alpha1/namespaces/${NAMESPACE}/medianodes`);
         const isReady = (/** @type {any} */ node) => node.status?.conditions?.some((/** @type {any} */ { type, status }) => type === 'Ready' && status === 'True');
@@ -267,16 +336,19 @@ export class Lab {
     });
   }
 
-  async #startGateway() {
+  async startGateway(at = 0) {
     const path = (/** @type {string} */ name) => join(this.directory, name);
-    const admin = await freePort();
-    this.gateway = this.#run(program('gateway'), [
-      '--namespace', NAMESPACE, '--listen', `127.0.0.1:${this.port}`, '--admin-listen', `127.0.0.1:${admin}`,
+    const replica = this.#replica(at);
+    const { port, admin } = replica;
+    const program = this.#run(program('gateway'), [
+      '--namespace', NAMESPACE, '--listen', `127.0.0.1:${port}`, '--admin-listen', `127.0.0.1:${admin}`,
       '--join-keys', path('private'), '--api-keys', path('api-keys'), '--shutdown-delay', '0s',
       // All participants have one address here.
       '--rate-per-address', '2000:10000', ...(this.options.webRoot ? ['--web-root', this.options.webRoot] : []),
+      ...(this.redisPort ? ['--redis-url', `redis://127.0.0.1:${this.redisPort}`] : []), ...this.options.arguments,
     ], { KUBECONFIG: path('kubeconfig') });
-    await this.gateway.until('the gateway', async () => (await fetch(`http://127.0.0.1:${admin}/readyz`)).ok);
+    replica.program = program;
+    await program.until('the gateway', async () => (await fetch(`http://127.0.0.1:${admin}/readyz`)).ok);
   }
 
   /** As a kubelet: what is to run runs, what is to end ends, and the API server hears of it. */

@@ -1,15 +1,15 @@
 #!/usr/bin/env node
 // Measures what two people see and hear while their call goes from one route to another, again and again.
 //
-// bench.mjs [switches=30] [height=360]: each switch is asked for by `spec.topology.mode` of the CallRoom, and goes through
-// operator, gateway and media node as any other.
+// bench.mjs [switches=30] [height=360] [growths=0]: each switch is asked for by `spec.topology.mode` of the CallRoom, and goes through
+// operator, gateway and media node as any other. Then a third participant joins so many times, and leaves again.
 
 import { rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Lab } from '../../../../e2e/browser/lib/lab.mjs';
 import { eventually, launch, Person, together, webRoot, worst } from '../support/browser.mjs';
 
-const [switches = 30, height = 360] = process.argv.slice(2).map(Number);
+const [switches = 30, height = 360, growths = 0] = process.argv.slice(2).map(Number);
 const size = { width: Math.round((height * 16) / 9), height };
 /** Between two switches: the old route is closed, bit rates have grown. */
 const REST_MS = 3000;
@@ -39,6 +39,33 @@ try {
     people.push(await Person.join(browser, name, { url: lab.url, roomId, token: await lab.token(roomId, name), frequency, size }));
   }
   await together(people, 'P2P');
+
+  /** A third one comes and goes: milliseconds from each coming until everybody is shown through the media server. */
+  async function grow() {
+    if (growths === 0) return [];
+    const auto = { spec: { topology: { mode: 'Auto', stabilizationSeconds: 0 } } };
+    await lab.kube('PATCH', path, auto, 'application/merge-patch+json');
+    await together(people, 'P2P');
+    const all = [];
+    for (let at = 0; at < growths; at += 1) {
+      await sleep(REST_MS);
+      const began = Date.now();
+      const third = await Person.join(browser, `cid-${at}`, { url: lab.url, roomId, token: await lab.token(roomId, `cid-${at}`), frequency: 880, size });
+      const entered = Date.now();
+      await together([...people, third], 'SFU', 120_000);
+      all.push(Date.now() - entered + (third.joinMs ?? 0));
+      console.log(`a third: page and devices ${entered - began - (third.joinMs ?? 0)} ms, in the call ${third.joinMs} ms, everybody moved ${all.at(-1)} ms after it asked to join`);
+      for (const person of [...people, third]) {
+        const { events } = await person.state();
+        const last = events.findLast((/** @type {any} */ { name }) => name === 'switched')?.value;
+        if (last?.mode === 'SFU') took(person === third ? 'a third comes, the third' : 'a third comes, the others', { ...last.steps, all: last.ms });
+      }
+      await third.do('leave');
+      await third.close();
+      await together(people, 'P2P', 120_000);
+    }
+    return all;
+  }
   const joined = (await people[1]?.state()).events;
   const first = joined.find((/** @type {any} */ { name, value }) => name === 'media' && value.source === 'camera')?.at;
   console.log(`join → first remote frame, peer to peer: ${first} ms`);
@@ -49,6 +76,13 @@ try {
   const measured = { 'no switch (as long)': [], 'P2P → SFU': [], 'SFU → P2P': [] };
   /** @type {Record<string, number[]>} */
   const times = { 'P2P → SFU': [], 'SFU → P2P': [] };
+  /** @type {Record<string, Record<string, number[]>>} when each step was done, by kind */
+  const steps = {};
+  /** @param {string} kind @param {Record<string, number>} done */
+  const took = (kind, done) => {
+    const of = (steps[kind] ??= {});
+    for (const [step, ms] of Object.entries(done)) (of[step] ??= []).push(ms);
+  };
   for (let at = 0; at < switches; at += 1) {
     const mode = at % 2 ? 'P2P' : 'SFU';
     const kind = at % 2 ? 'SFU → P2P' : 'P2P → SFU';
@@ -69,7 +103,9 @@ try {
     for (const person of people) {
       const { events } = await person.state();
       const last = events.findLast((/** @type {any} */ { name }) => name === 'switched');
-      if (last?.value.mode === mode) times[kind]?.push(last.value.ms);
+      if (last?.value.mode !== mode) continue;
+      times[kind]?.push(last.value.ms);
+      took(kind, last.value.steps);
     }
   }
   console.log(`\n${switches} switches between two pages at ${size.width}x${size.height}, ${failed} lost; milliseconds\n`);
@@ -78,6 +114,12 @@ try {
     row(`${kind}: longest video interval`, all.map(({ videoMs }) => videoMs));
     row(`${kind}: silence`, all.map(({ silenceMs }) => silenceMs));
     if (times[kind]) row(`${kind}: command → all swapped`, times[kind] ?? []);
+  }
+  const third = await grow();
+  if (third.length > 0) row('third joins → all three moved', third);
+  for (const [kind, of] of Object.entries(steps)) {
+    console.log('');
+    for (const [step, all] of Object.entries(of)) row(`${kind}: ${step}`, all);
   }
   const blank = Object.values(measured).flat().reduce((sum, one) => sum + one.blank, 0);
   console.log(`\nblank frames: ${blank}`);
