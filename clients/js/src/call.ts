@@ -60,7 +60,7 @@ export class Call extends Emitter<CallEvents> {
     this.#tokens = tokens;
     this.#stage = new Stage(rendering, {
       onShown: (_userId, _source, track) => this.#told(track),
-      onProgress: () => {},
+      onProgress: () => this.#paths.progress(),
       onStarted: (track) => this.#onStarted(track),
     });
     this.#paths = new Paths({

@@ -5,7 +5,7 @@ import type { Path, PathListener, Source } from './path.ts';
 import { decide, NO_ROUTES, target, type Effect, type Input, type Routes } from './routes.ts';
 import { Sfu } from './sfu.ts';
 import { CallError } from './error.ts';
-import { Backoff, sleep, Timeline } from './timing.ts';
+import { Backoff, Bell, sleep, Timeline } from './timing.ts';
 import type { Tokens } from './tokens.ts';
 import type { Candidate, Description, Mode, OfNode, RouteOffer, ServerEvent, ServerEvents } from './wire.ts';
 
@@ -47,6 +47,7 @@ export class Paths {
   #early = new Map<number, ((mesh: Mesh) => void)[]>();
   #closed = false;
   #waitMs = 0;
+  #progress = new Bell();
 
   constructor(options: PathsOptions) {
     this.#options = options;
@@ -85,6 +86,11 @@ export class Paths {
     // Whoever asks anew has not kept our word.
     const state = this.#routes.paths.find(({ epoch }) => epoch === offer.epoch);
     if (known && state?.phase === 'flowing') this.#options.ack(offer.epoch, true);
+  }
+
+  /** What is shown has changed: it may be all by now. */
+  progress(): void {
+    this.#progress.ring();
   }
 
   /** Something happened on the way of this epoch. */
@@ -161,6 +167,7 @@ export class Paths {
     this.#open.delete(epoch);
     open.stop.abort();
     open.path.close();
+    this.#progress.ring();
   }
 
   /** Opens a path, with as many attempts as it takes, until its media flows or another route overtakes it. */
@@ -200,7 +207,7 @@ export class Paths {
         if (path.isConnected()) return;
         throw new Error('no connection');
       }
-      await sleep(POLL_MS / 2, stop.signal);
+      await this.#progress.wait(POLL_MS);
     }
   }
 

@@ -39,6 +39,22 @@ export class Timeline {
   }
 }
 
+/** Wakes whoever waits for something to happen. */
+export class Bell {
+  #rung = new AbortController();
+
+  ring(): void {
+    const rung = this.#rung;
+    this.#rung = new AbortController();
+    rung.abort();
+  }
+
+  /** Resolves when it rings, or after so many milliseconds. */
+  wait(ms: number): Promise<void> {
+    return sleep(ms, this.#rung.signal);
+  }
+}
+
 /** Resolves after so many milliseconds, or as soon as the signal is aborted. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
