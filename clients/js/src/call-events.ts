@@ -28,7 +28,8 @@ export interface CallEvents {
   mode: Mode | undefined;
   /**
    * A route has been reached: how long it took from its being told until everything was shown by it, and when on the way
-   * each step was done for the last time, such as `tracks`, `media` and `shown` of the others. All in milliseconds.
+   * each step was done for the last time, such as `camera came`, `camera started` and
+   * `camera shown` of the others. All in milliseconds.
    */
   switched: { epoch: number; mode: Mode; ms: number; steps: Readonly<Record<string, number>> };
   /** The first picture or sound of a participant's source. */

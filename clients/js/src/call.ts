@@ -302,7 +302,7 @@ export class Call extends Emitter<CallEvents> {
   }
 
   #onStarted({ userId, source, epoch }: RemoteTrack): void {
-    this.#paths.mark(epoch, 'media');
+    this.#paths.mark(epoch, `${source} started`);
     const key = `${source} ${userId}`;
     if (this.#seen.has(key)) return;
     this.#seen.add(key);
@@ -381,7 +381,7 @@ export class Call extends Emitter<CallEvents> {
   }
 
   #told(shown?: RemoteTrack): void {
-    if (shown) this.#paths.mark(shown.epoch, 'shown');
+    if (shown) this.#paths.mark(shown.epoch, `${shown.source} shown`);
     if (!this.#isOver) this.emit('participants', this.participants);
   }
 

@@ -1,5 +1,6 @@
 // The paths of a call as its routes change: opens them, says when their media flows, lets them go.
 
+import { warmUp } from './device.ts';
 import { Mesh } from './mesh.ts';
 import type { Path, PathListener, Source } from './path.ts';
 import { decide, NO_ROUTES, target, type Effect, type Input, type Routes } from './routes.ts';
@@ -12,6 +13,8 @@ import type { Candidate, Description, Mode, OfNode, RouteOffer, ServerEvent, Ser
 /** How long a path may take until media flows, in milliseconds, before its connection alone has to do. */
 const FLOW_MS = 8000;
 const POLL_MS = 100;
+/** When a call that goes peer to peer is made ready for a media server, in milliseconds after it began. */
+const WARM_UP_MS = 500;
 /** What is kept of messages for paths that we have not heard of yet. */
 const MAX_EARLY = 256;
 const FAILED = { P2P: 'PeerConnectionFailed', SFU: 'TransportFailed' } as const;
@@ -179,12 +182,13 @@ export class Paths {
       const open: Open = { path: this.#make(offer, { timeline, stop, isRetry }), offer, timeline, stop };
       this.#open.set(offer.epoch, open);
       try {
-        if (waitMs > 0 && !isRetry) await sleep(waitMs, stop.signal);
+        if (waitMs > 0 && !isRetry) await Promise.all([sleep(waitMs, stop.signal), warmUp()]);
         if (stop.signal.aborted) return;
         await open.path.open(this.#options.local);
         await this.#flows(open);
         if (stop.signal.aborted) return;
         this.#options.onSwitch({ epoch: offer.epoch, mode: offer.mode, ms: timeline.ms, steps: timeline.steps });
+        if (offer.mode === 'P2P') void sleep(WARM_UP_MS).then(warmUp);
         return this.#apply({ type: 'flowing', epoch: offer.epoch });
       } catch (error) {
         if (stop.signal.aborted) return;
@@ -217,7 +221,7 @@ export class Paths {
     const listener: PathListener = {
       ...this.#options.listener,
       onTrack: (track) => {
-        timeline.mark('tracks');
+        timeline.mark(`${track.source} came`);
         this.#options.listener.onTrack(track);
       },
       onFailed: (failed, reason) => this.#onFailed(failed, reason, stop),
@@ -245,13 +249,14 @@ export class Paths {
   /** A path that had come to be, or was about to, is no more. */
   #onFailed(epoch: number, reason: string, stop: AbortController): void {
     const open = this.#open.get(epoch);
-    const offer = this.#offers.get(epoch);
-    if (!open || !offer || open.stop !== stop || stop.signal.aborted) return;
+    if (!open || open.stop !== stop || stop.signal.aborted) return;
     this.#apply({ type: 'failed', epoch, reason });
     stop.abort();
     // What it still shows is shown until another attempt, or another route, has something better.
     void sleep(500).then(() => {
-      if (this.#closed || this.#offers.get(epoch) !== offer) return;
+      // The gateway has told us of it again by now, if we have not been told of another one.
+      const offer = this.#offers.get(epoch);
+      if (this.#closed || !offer || this.#open.get(epoch) !== open) return;
       open.path.close();
       void this.#run(offer, { again: true });
     });

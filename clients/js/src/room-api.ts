@@ -54,8 +54,8 @@ export class RoomApi {
     return this.#ask('POST', `/transports/${transport}/produce`, track);
   }
 
-  consume(transportId: string, producerId: string, rtpCapabilities: types.RtpCapabilities): Promise<ConsumerOffer> {
-    return this.#ask('POST', '/consume', { transportId, producerId, rtpCapabilities });
+  consume(transportId: string, producerId: string, rtpCapabilities: types.RtpCapabilities, paused: boolean): Promise<ConsumerOffer> {
+    return this.#ask('POST', '/consume', { transportId, producerId, rtpCapabilities, paused });
   }
 
   resume(consumer: string): Promise<void> {

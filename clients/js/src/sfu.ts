@@ -1,6 +1,7 @@
 // Through a media server: mediasoup-client over the media node's HTTP API.
 
-import { Device, type types } from 'mediasoup-client';
+import type { types } from 'mediasoup-client';
+import { newDevice, warmUp } from './device.ts';
 import { CallError } from './error.ts';
 import { encodingsFor } from './encodings.ts';
 import { kindOf, type Path, type PathListener, type RemoteTrack, type Source } from './path.ts';
@@ -14,6 +15,8 @@ const FAILED = 'TransportFailed';
 const DISCONNECTED_MS = 2000;
 /** What is published first takes longest until it is seen: pictures need an encoder and a key frame. */
 const PUBLISHED: readonly Source[] = ['camera', 'microphone', 'screen'];
+/** Producers that are remembered until there is something to receive on: all that a room may have is read again later. */
+const MAX_EARLY = 256;
 /** When the room is read again: the gateway tells what happens, but may come to listen after we have looked. */
 const LOOK_AGAIN_MS = [800, 3000];
 
@@ -43,13 +46,15 @@ export class Sfu implements Path {
   readonly epoch: number;
   #options: SfuOptions;
   #api: RoomApi;
-  #device = new Device();
+  #device = newDevice();
   #send: types.Transport | undefined;
   #recv: types.Transport | undefined;
   #published = new Map<Source, Publication>();
   #publishing: Promise<void> = Promise.resolve();
   /** By producer id. */
   #subscribed = new Map<string, Subscription>();
+  /** Producers that were told of before there was anything to receive on. */
+  #early: ProducerInfo[] = [];
   /** Producers that have ended: an answer that is under way may still name them. */
   #ended = new Set<string>();
   #stop = new AbortController();
@@ -67,8 +72,11 @@ export class Sfu implements Path {
   /** Everything that does not wait for something else is asked at once. */
   async open(local: ReadonlyMap<Source, MediaStreamTrack>): Promise<void> {
     const { rtpCapabilities, iceServers } = this.#options;
-    const room = rtpCapabilities ? undefined : this.#api.room();
-    const loaded = (async () => this.#device.load({ routerRtpCapabilities: rtpCapabilities ?? (await room!).routerRtpCapabilities }))();
+    void warmUp();
+    const room = this.#api.room();
+    const loaded = (async () => this.#device.load({ routerRtpCapabilities: rtpCapabilities ?? (await room).routerRtpCapabilities }))();
+    // Whichever of them fails first says why there is no way.
+    room.catch(() => {});
     const [send, recv] = await Promise.all([
       this.#api.createTransport('send'),
       this.#api.createTransport('recv'),
@@ -82,7 +90,7 @@ export class Sfu implements Path {
       this.#api.produce(send.id, { kind, rtpParameters, appData }).then(done, fail);
     });
     const publishing = Promise.all(PUBLISHED.map((source) => this.publish(source, local.get(source))));
-    this.#learn((await this.#api.room()).producers);
+    this.#learn([...(await room).producers, ...this.#early.splice(0)]);
     this.#mark('listed');
     void this.#lookAgain();
     await publishing;
@@ -157,6 +165,7 @@ export class Sfu implements Path {
   /** All that is published now, as told when the gateway has begun, or begun again, to listen to the media node. */
   #onRoom({ producers }: ServerEvents['room']): void {
     if (this.#recv && !this.#closed) this.#learn(producers);
+    else this.#early = producers;
   }
 
   #onProducerClosed({ producerId, closedBy }: ServerEvents['producer-closed']): void {
@@ -237,7 +246,7 @@ export class Sfu implements Path {
   }
 
   #subscribe(info: ProducerInfo): void {
-    // What is told before there is anything to receive on is in the room that is read then.
+    if (!this.#recv && this.#early.length < MAX_EARLY) this.#early.push(info);
     if (this.#closed || !this.#recv || info.participantId === this.#options.self || this.#subscribed.has(info.id) || this.#ended.has(info.id)) return;
     this.#subscribed.set(info.id, { info, source: sourceOf(info), paused: info.paused ?? false });
     this.#consume(info).catch((error) => {
@@ -250,7 +259,9 @@ export class Sfu implements Path {
 
   async #consume(info: ProducerInfo): Promise<void> {
     if (!this.#recv) throw new CallError('not-in-room', 'there is no transport to receive on yet', 404);
-    const offer = await this.#api.consume(this.#recv.id, info.id, this.#device.recvRtpCapabilities);
+    // Sound needs no beginning to begin with, as a picture needs a key frame: it may come before we are ready.
+    const paused = info.kind === 'video';
+    const offer = await this.#api.consume(this.#recv.id, info.id, this.#device.recvRtpCapabilities, paused);
     const consumer = await this.#recv.consume({
       id: offer.id,
       producerId: info.id,
@@ -272,7 +283,7 @@ export class Sfu implements Path {
     };
     this.#options.listener.onTrack(entry.remote);
     if (entry.paused) this.#options.listener.onPaused(entry.remote, true);
-    await this.#api.resume(consumer.id);
+    if (paused) await this.#api.resume(consumer.id);
   }
 
   #drop(producerId: string): void {
@@ -284,8 +295,12 @@ export class Sfu implements Path {
   }
 
   #wire(transport: types.Transport): types.Transport {
-    transport.on('connect', ({ dtlsParameters }, done, fail) => {
-      this.#api.connect(transport.id, dtlsParameters).then(done, fail);
+    transport.on('connect', ({ dtlsParameters }, done) => {
+      // Our side goes on meanwhile: its first packet comes later than this.
+      done();
+      this.#api.connect(transport.id, dtlsParameters).catch(() => {
+        if (!this.#closed && transport.connectionState !== 'connected') this.#options.listener.onFailed(this.epoch, FAILED);
+      });
     });
     transport.on('connectionstatechange', (state) => {
       if (state === 'connected') this.#mark(`${transport.direction} connected`);

@@ -71,6 +71,8 @@ export class Signalling extends Emitter<SignallingEvents> {
       if (!this.#wasUp) this.#socket.io.opts.transports = ['polling', 'websocket'];
       this.emit('down', error.message);
     });
+    // The answer says the same, and may come after what happened next.
+    this.#socket.on('call:joined', (joined: Joined) => this.#onJoined(joined));
     for (const name of [...CALL_EVENTS, ...MEDIA_EVENTS]) {
       this.#socket.on(name, (data: unknown) => this.#onEvent(name, data));
     }
@@ -144,14 +146,7 @@ export class Signalling extends Emitter<SignallingEvents> {
         ...this.#options.state(),
         ...(this.#resume ? { resume: this.#resume } : {}),
       });
-      if (this.#socket.id !== socket || this.#closed) return;
-      if (!joined.resumed) this.#seen.clear();
-      this.#resume = { session: joined.session, seq: joined.seq };
-      this.#joined = true;
-      this.emit('joined', joined);
-      for (const { event, data, seq } of joined.missed ?? []) {
-        this.#onEvent(event as ServerEvent, { ...(data as object), seq });
-      }
+      if (this.#socket.id === socket && !this.#joined) this.#onJoined(joined);
     } catch (error) {
       if (this.#closed || this.#socket.id !== socket) return;
       const refused = error instanceof CallError ? error : new CallError('unreachable', String(error));
@@ -161,6 +156,17 @@ export class Signalling extends Emitter<SignallingEvents> {
         // Again, after the library's wait.
         this.#socket.io.engine?.close();
       }
+    }
+  }
+
+  #onJoined(joined: Joined): void {
+    if (this.#closed) return;
+    if (!joined.resumed) this.#seen.clear();
+    this.#resume = { session: joined.session, seq: joined.seq };
+    this.#joined = true;
+    this.emit('joined', joined);
+    for (const { event, data, seq } of joined.missed ?? []) {
+      this.#onEvent(event as ServerEvent, { ...(data as object), seq });
     }
   }
 

@@ -340,15 +340,15 @@ export class Lab {
     const path = (/** @type {string} */ name) => join(this.directory, name);
     const replica = this.#replica(at);
     const { port, admin } = replica;
-    const program = this.#run(program('gateway'), [
+    const gateway = this.#run(program('gateway'), [
       '--namespace', NAMESPACE, '--listen', `127.0.0.1:${port}`, '--admin-listen', `127.0.0.1:${admin}`,
       '--join-keys', path('private'), '--api-keys', path('api-keys'), '--shutdown-delay', '0s',
       // All participants have one address here.
       '--rate-per-address', '2000:10000', ...(this.options.webRoot ? ['--web-root', this.options.webRoot] : []),
       ...(this.redisPort ? ['--redis-url', `redis://127.0.0.1:${this.redisPort}`] : []), ...this.options.arguments,
     ], { KUBECONFIG: path('kubeconfig') });
-    replica.program = program;
-    await program.until('the gateway', async () => (await fetch(`http://127.0.0.1:${admin}/readyz`)).ok);
+    replica.program = gateway;
+    await gateway.until('the gateway', async () => (await fetch(`http://127.0.0.1:${admin}/readyz`)).ok);
   }
 
   /** As a kubelet: what is to run runs, what is to end ends, and the API server hears of it. */

@@ -24,6 +24,7 @@ function claimsOf(token) {
 
 /** @param {string} id */
 function roomOf(id) {
+  /** @type {Room} */
   const room = rooms.get(id) ?? { members: new Map(), chat: [], seq: 0 };
   rooms.set(id, room);
   return room;

@@ -324,6 +324,7 @@ test('a second socket of the same user takes over; a dropped one resumes', async
   const { roomId } = await newRoom();
   const ann = await joins(roomId, 'ann');
   const first = await joins(roomId, 'bob');
+  await ann.expect('call:participant-joined');
   const second = await joins(roomId, 'bob');
   assert.deepEqual(await first.expect('call:replaced'), {});
   await first.expect('disconnect');
