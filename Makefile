@@ -43,7 +43,7 @@ unit: $(BROWSER) $(CLIENT) programs ## Tests that need no cluster
 	@e2e/cluster/tools.sh unit
 	cargo test $(WORKSPACE) --exclude callplane-e2e
 	media-node/fuzz/run.sh 5
-	cd e2e/browser && CALLPLANE_MEDIA_NODE=$(PROGRAMS)/callplane-media-node npm test
+	cd e2e/browser && npm test
 	cd clients/js && npm test
 
 web: $(CLIENT) ## Build the JavaScript client and the web app that the gateway serves
@@ -57,8 +57,8 @@ client-browser: $(BROWSER) web programs ## Calls of the JavaScript client in rea
 fuzz: ## Feed the media node's parsers with arbitrary bytes (ARGS="seconds target...", default 600 each)
 	media-node/fuzz/run.sh $(or $(ARGS),600)
 
-interop: $(BROWSER) programs ## Real programs against a media node: FFmpeg, aiortc, browsers with and without mediasoup-client
-	cd e2e/browser && MEDIA_NODE=$(PROGRAMS)/callplane-media-node npm run interop
+interop: $(BROWSER) programs ## Real programs against a media node: is docs/interop.md what they show? (ARGS=--write: write it; ARGS="name": those tests)
+	cd e2e/browser && CALLPLANE_MEDIA_NODE=$(PROGRAMS)/callplane-media-node npm run --silent interop -- $(ARGS)
 
 charts-test: ## Golden tests of the chart
 	@e2e/cluster/tools.sh lint

@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { mediaNodeProgram } from '../lib/media-node.mjs';
 import { Standalone } from '../lib/standalone.mjs';
 import { mintToken, signingKey } from '../lib/token.mjs';
 
@@ -90,8 +91,8 @@ export class Node {
   }
 
   static async start() {
-    const binary = process.env.MEDIA_NODE;
-    if (!binary) throw new Error('$MEDIA_NODE names the media node to test: make interop sets it');
+    const binary = mediaNodeProgram();
+    if (!binary) throw new Error('no media node has been built: cargo build -p callplane-media-node');
     const directory = await mkdtemp(join(tmpdir(), 'callplane-interop-'));
     await run(binary, ['keygen', '--out', directory]);
     const key = signingKey(await readFile(join(directory, 'signing.pem')));
@@ -121,17 +122,29 @@ export class Node {
 }
 
 /** @type {Promise<string> | undefined} */
-let python;
+let installed;
+
+/** The interpreter that has the packages of `python/requirements.txt`. @returns {Promise<string>} */
+export function python() {
+  installed ??= run(here('python/install.sh')).then(({ stdout }) => stdout.trim());
+  return installed;
+}
 
 /** @param {string} name @param {string[]} args */
 async function pythonProgram(name, args) {
-  python ??= run(here('python/install.sh')).then(({ stdout }) => stdout.trim());
-  return new Program(await python, [here(`python/${name}`), ...args]);
+  return new Program(await python(), [here(`python/${name}`), ...args]);
 }
 
 /** @param {Node} node @param {string} room @param {string} user @param {string[]} flags */
 export async function ffmpegPublishes(node, room, user, ...flags) {
   const program = await pythonProgram('ffmpeg_whip.py', [`${node.api}/whip/${room}`, node.token(room, user), ...flags]);
+  await program.until((line) => (line === 'publishing' ? true : undefined));
+  return program;
+}
+
+/** @param {Node} node @param {string} room @param {string} user */
+export async function aiortcPublishes(node, room, user) {
+  const program = await pythonProgram('aiortc_whip.py', [`${node.api}/whip/${room}`, node.token(room, user)]);
   await program.until((line) => (line === 'publishing' ? true : undefined));
   return program;
 }

@@ -17,6 +17,16 @@ const subscriptions = new Map();
 const events = [];
 /** @type {any[]} */
 const tracks = [];
+/** @type {any[]} */
+const producers = [];
+/** Of each producer that is watched: when a picture of each width was first shown, in milliseconds since 1970. @type {Map<string, Record<number, number>>} */
+const sizes = new Map();
+/** @type {AudioContext | undefined} */
+let sound;
+/** @type {GainNode | undefined} */
+let gain;
+/** How often encodings are looked at while they start, in milliseconds. */
+const LOOK_MS = 50;
 
 /** @param {string} method @param {string} path @param {object} [body] @returns {Promise<any>} */
 async function ask(method, path, body) {
@@ -56,6 +66,23 @@ function content({ text, binary, large }) {
   if (text !== undefined) return text;
   if (large !== undefined) return 'ä'.repeat(large / 2);
   return Uint8Array.from({ length: binary ?? 0 }, (_, at) => (at * 7 + at / 256) % 256).buffer;
+}
+
+/** What the path that media takes is known to carry, among its other counts. @param {any[]} report */
+function pathOf(report) {
+  const { selectedCandidatePairId } = report.find((stat) => stat.type === 'transport') ?? {};
+  return report.find(({ id }) => id === selectedCandidatePairId);
+}
+
+/** @param {string} producerId @param {HTMLVideoElement} element */
+function noteSizes(producerId, element) {
+  const seen = /** @type {Record<number, number>} */ ({});
+  sizes.set(producerId, seen);
+  const look = (/** @type {number} */ _, /** @type {VideoFrameCallbackMetadata} */ { width }) => {
+    seen[width] ??= Date.now();
+    element.requestVideoFrameCallback(look);
+  };
+  element.requestVideoFrameCallback(look);
 }
 
 Object.assign(window, {
@@ -125,14 +152,101 @@ Object.assign(window, {
     /** @param {string} label */
     isClosed: (label) => subscriptions.get(label)?.isClosed ?? false,
     events: () => events,
+    /** Ends everything of this page. */
+    leave() {
+      for (const producer of producers) producer.track?.stop();
+      sender.close();
+      receiver.close();
+    },
     /** @param {string} dataProducerId */
     closeChannel: (dataProducerId) => ask('DELETE', `/data-producers/${dataProducerId}`),
 
-    async publishCamera() {
-      const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 320, height: 180 } });
+    /** @param {string[]} [kinds] @returns {Promise<string[]>} producer ids */
+    async publishCamera(kinds = ['audio', 'video']) {
+      const video = kinds.includes('video') && { width: 320, height: 180 };
+      const stream = await navigator.mediaDevices.getUserMedia({ audio: kinds.includes('audio'), video });
       const ids = [];
       for (const track of stream.getTracks()) ids.push((await sender.produce({ track })).id);
       return ids;
+    },
+
+    /**
+     * A camera, and a voice that is silent until it is told to speak.
+     * @param {{width: number, height: number, encodings?: any[]}} camera
+     * @returns {Promise<{video: string, audio: string}>} producer ids
+     */
+    async publishSpeaker({ width, height, encodings }) {
+      const stream = await navigator.mediaDevices.getUserMedia({ video: { width, height, frameRate: 30 } });
+      sound = new AudioContext();
+      await sound.resume();
+      const [tone, out] = [new OscillatorNode(sound), sound.createMediaStreamDestination()];
+      gain = new GainNode(sound, { gain: 0 });
+      tone.connect(gain).connect(out);
+      tone.start();
+      const video = await sender.produce({ track: stream.getVideoTracks()[0], encodings });
+      const audio = await sender.produce({ track: out.stream.getAudioTracks()[0] });
+      producers.push(video, audio);
+      return { video: video.id, audio: audio.id };
+    },
+
+    /** @param {number} loudness 0 (silent) to 1 */
+    speak(loudness) {
+      if (gain) gain.gain.value = loudness;
+    },
+
+    /** The browser's own screen, or what it takes for one. */
+    async publishScreen() {
+      const [track] = (await navigator.mediaDevices.getDisplayMedia({ video: true })).getVideoTracks();
+      if (!track) throw new Error('the screen has no track');
+      track.contentHint = 'detail';
+      const producer = await sender.produce({ track, encodings: [{ maxBitrate: 1_500_000 }], appData: { source: 'screen' } });
+      producers.push(producer);
+      const { width, height, displaySurface } = track.getSettings();
+      return { id: producer.id, width, height, displaySurface };
+    },
+
+    /**
+     * Publishes the camera by simulcast, and waits until the last encoding is sent in full size.
+     * @param {{width: number, height: number, encodings: any[], startBitrate?: number, limitMs: number}} options
+     *   `startBitrate` in kbit/s, for the browser to begin with instead of its own
+     */
+    async rampUp({ width, height, encodings, startBitrate, limitMs }) {
+      const stream = await navigator.mediaDevices.getUserMedia({ video: { width, height, frameRate: 30 } });
+      const began = Date.now();
+      const codecOptions = startBitrate ? { videoGoogleStartBitrate: startBitrate } : {};
+      const producer = await sender.produce({ track: stream.getVideoTracks()[0], encodings, codecOptions });
+      producers.push(producer);
+      // A slow machine would make the pictures smaller instead, which is not what is to be seen here.
+      const parameters = producer.rtpSender.getParameters();
+      await producer.rtpSender.setParameters({ ...parameters, degradationPreference: 'maintain-resolution' });
+      const started = /** @type {Record<number, number>} */ ({});
+      const estimates = /** @type {[number, number][]} */ ([]);
+      let sent;
+      do {
+        const report = [...(await sender.getStats()).values()];
+        const after = Date.now() - began;
+        sent = report.filter((stat) => stat.type === 'outbound-rtp' && stat.kind === 'video');
+        for (const { frameWidth, framesSent } of sent) if (framesSent > 0) started[frameWidth] ??= after;
+        const estimate = pathOf(report)?.availableOutgoingBitrate;
+        if (estimate !== undefined && estimate !== estimates.at(-1)?.[1]) estimates.push([after, estimate]);
+        await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+      } while (started[width] === undefined && Date.now() - began < limitMs);
+      const now = sent.map(({ rid, active, frameWidth, framesSent, targetBitrate, qualityLimitationReason }) => (
+        { rid, active, frameWidth, framesSent, targetBitrate, qualityLimitationReason }));
+      return { id: producer.id, began, started, estimates, now };
+    },
+
+    /** What is being sent by now. */
+    async sending() {
+      const report = [...(await sender.getStats()).values()];
+      const pair = pathOf(report);
+      const of = report.filter((stat) => stat.type === 'outbound-rtp' && stat.kind === 'video');
+      return {
+        at: pair?.timestamp ?? 0,
+        available: pair?.availableOutgoingBitrate ?? 0,
+        bytes: of.reduce((sum, stat) => sum + stat.bytesSent + stat.headerBytesSent, 0),
+        widths: of.map((stat) => stat.frameWidth ?? 0),
+      };
     },
 
     /** @param {string} producerId */
@@ -145,7 +259,26 @@ Object.assign(window, {
       const element = document.createElement(offer.kind === 'video' ? 'video' : 'audio');
       Object.assign(element, { autoplay: true, muted: true, srcObject: new MediaStream([consumer.track]) });
       document.body.append(element);
+      if (element instanceof HTMLVideoElement) noteSizes(producerId, element);
       await ask('POST', `/consumers/${consumer.id}/resume`);
+    },
+
+    /** What is received of each producer that is watched. */
+    async watched() {
+      const has = /** @type {Record<string, {packets: number, frames: number, width: number, height: number, codec: string, sizes: Record<number, number>}>} */ ({});
+      for (const consumer of tracks) {
+        const report = await consumer.getStats();
+        const stat = [...report.values()].find(({ type }) => type === 'inbound-rtp');
+        has[consumer.producerId] = {
+          packets: stat?.packetsReceived ?? 0,
+          frames: stat?.framesDecoded ?? 0,
+          width: stat?.frameWidth ?? 0,
+          height: stat?.frameHeight ?? 0,
+          codec: report.get(stat?.codecId)?.mimeType ?? '',
+          sizes: sizes.get(consumer.producerId) ?? {},
+        };
+      }
+      return has;
     },
 
     /** What is received, and by what path. */

@@ -20,8 +20,8 @@ export function mediaNodeProgram() {
   return [process.env.CALLPLANE_MEDIA_NODE, built].find((path) => path !== undefined && existsSync(path));
 }
 
-/** Browsers want a real address once a machine has several. */
-function address() {
+/** An address of this machine: browsers want a real one once it has several. */
+export function address() {
   const all = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
   return all.find(({ family, internal }) => family === 'IPv4' && !internal)?.address ?? '127.0.0.1';
 }

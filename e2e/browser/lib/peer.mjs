@@ -5,6 +5,7 @@ import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import * as esbuild from 'esbuild';
+import { mintToken } from './token.mjs';
 
 const SOURCE = fileURLToPath(new URL('../lab/peer.js', import.meta.url));
 const LATE_MS = 40_000;
@@ -46,19 +47,33 @@ export async function joinPeer(browser, { api, token, tcpOnly = false }) {
 }
 
 /**
+ * A participant of a room on a media node of one's own.
+ * @param {import('playwright-core').Browser} browser
+ * @param {import('./standalone.mjs').Standalone} directory
+ * @param {string} room made before
+ * @param {string} user
+ * @param {{tcpOnly?: boolean}} [options]
+ */
+export function joinRoom(browser, { api, epoch, signer }, room, user, options) {
+  const { token } = mintToken(signer, { callId: room, user, epoch }, Date.now());
+  return joinPeer(browser, { api: `${api}/api/rooms/${room}`, token, ...options });
+}
+
+/**
  * Asks until the answer will do; throws with the last one when that takes too long.
  * @template T
  * @param {string} what
  * @param {() => T | Promise<T>} ask
  * @param {(answer: T) => boolean} isGood
+ * @param {number} [limitMs]
  * @returns {Promise<T>}
  */
-export async function eventually(what, ask, isGood) {
-  const until = Date.now() + LATE_MS;
+export async function eventually(what, ask, isGood, limitMs = LATE_MS) {
+  const until = Date.now() + limitMs;
   for (;;) {
     const answer = await ask();
     if (isGood(answer)) return answer;
-    if (Date.now() > until) throw new Error(`not within ${LATE_MS / 1000} s: ${what}: ${JSON.stringify(answer)}`);
+    if (Date.now() > until) throw new Error(`not within ${limitMs / 1000} s: ${what}: ${JSON.stringify(answer)}`);
     await sleep(100);
   }
 }

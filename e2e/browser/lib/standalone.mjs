@@ -27,7 +27,7 @@ export class Standalone {
    * @returns {Promise<Serving>}
    */
   async serving(callId) {
-    await this.#create(callId);
+    await this.create(callId);
     return { epoch: this.epoch, api: this.api };
   }
 
@@ -44,8 +44,12 @@ export class Standalone {
 
   close() {}
 
-  /** @param {string} callId */
-  async #create(callId) {
+  /**
+   * Makes the room, or gives it other settings.
+   * @param {string} callId
+   * @param {{maxParticipants?: number, media?: Record<string, unknown>}} [settings] as the API's `create` takes them
+   */
+  async create(callId, settings = {}) {
     const { token } = mintToken(
       this.signer,
       { callId, user: 'browser-dev-server', epoch: this.epoch, role: 'admin', grants: ['admin'], ttlSeconds: 60 },
@@ -56,7 +60,7 @@ export class Standalone {
       answer = await fetch(`${this.api}/api/rooms/${callId}/create`, {
         method: 'POST',
         headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-        body: '{}',
+        body: JSON.stringify(settings),
         signal: AbortSignal.timeout(5000),
       });
     } catch (error) {

@@ -10,21 +10,13 @@ import asyncio
 import json
 import sys
 import urllib.parse
-import urllib.request
 
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 
+from whip import request
+
 state = {"frames": 0, "size": None, "sound": 0.0, "status": None}
-
-
-def request(method, url, token, body=None):
-    headers = {"authorization": f"Bearer {token}"}
-    if body is not None:
-        headers["content-type"] = "application/sdp"
-    asked = urllib.request.Request(url, method=method, headers=headers, data=body and body.encode())
-    with urllib.request.urlopen(asked, timeout=20) as answer:
-        return answer.status, answer.headers, answer.read().decode()
 
 
 async def watch(track):

@@ -5,22 +5,18 @@ usage: ffmpeg_whip.py URL TOKEN [dtls_active]
 Says "publishing" when the session is made and packets flow, and "ended" after it has deleted the session.
 """
 
-import math
-import struct
 import sys
 import tempfile
 import threading
 import time
 from datetime import datetime, timedelta, timezone
-from fractions import Fraction
 
 import av
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-WIDTH, HEIGHT, FPS = 320, 180, 15
-RATE, SAMPLES = 48_000, 960
+from source import FPS, HEIGHT, RATE, SAMPLES, WIDTH, picture, sound
 
 
 def certificate(directory):
@@ -45,24 +41,6 @@ def certificate(directory):
         format = serialization.PrivateFormat.PKCS8
         file.write(key.private_bytes(pem, format, serialization.NoEncryption()))
     return {"cert_file": f"{directory}/cert.pem", "key_file": f"{directory}/key.pem"}
-
-
-def picture(number):
-    frame = av.VideoFrame(WIDTH, HEIGHT, "yuv420p")
-    luma = bytes((x + 4 * number) % 220 + 16 for x in range(frame.planes[0].line_size))
-    frame.planes[0].update(luma * HEIGHT)
-    for plane in frame.planes[1:]:
-        plane.update(bytes([128]) * plane.buffer_size)
-    frame.pts, frame.time_base = number, Fraction(1, FPS)
-    return frame
-
-
-def sound(number):
-    frame = av.AudioFrame("s16", "stereo", SAMPLES)
-    tone = [int(9000 * math.sin(2 * math.pi * 440 * (number * SAMPLES + i) / RATE)) for i in range(SAMPLES)]
-    frame.planes[0].update(b"".join(struct.pack("<hh", value, value) for value in tone))
-    frame.sample_rate, frame.pts, frame.time_base = RATE, number * SAMPLES, Fraction(1, RATE)
-    return frame
 
 
 def main(url, token, *flags):

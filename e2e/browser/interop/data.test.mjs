@@ -4,8 +4,9 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launchChromium } from '../lib/chromium.mjs';
 import { mediaNodeProgram, startMediaNode } from '../lib/media-node.mjs';
-import { eventually, joinPeer } from '../lib/peer.mjs';
-import { mintToken } from '../lib/token.mjs';
+import { eventually, joinRoom } from '../lib/peer.mjs';
+import { ranWith, shown } from './record.mjs';
+import { CHROMIUM } from './table.mjs';
 
 const program = mediaNodeProgram();
 const skip = program ? false : 'no media node has been built: cargo build -p callplane-media-node';
@@ -19,6 +20,7 @@ before(async () => {
   if (!program) return;
   node = await startMediaNode(program, '--cors-origin', '*');
   browser = await launchChromium();
+  ranWith('Chromium', browser.version());
 });
 
 after(async () => {
@@ -28,9 +30,8 @@ after(async () => {
 
 /** @param {string} room @param {string} user @param {{tcpOnly?: boolean}} [options] */
 async function join(room, user, options) {
-  const { api, epoch } = await node.directory.serving(room);
-  const { token } = mintToken(node.directory.signer, { callId: room, user, epoch }, Date.now());
-  return joinPeer(browser, { api: `${api}/api/rooms/${room}`, token, ...options });
+  await node.directory.serving(room);
+  return joinRoom(browser, node.directory, room, user, options);
 }
 
 /** Text of every kind and size that there is, and then many small ones. */
@@ -74,6 +75,7 @@ for (const tcpOnly of [false, true]) {
     await eventually('the other goes on', () => bob('received', 'ordered'), (received) => received.at(-1) === again[0]);
     const { paths } = await bob('stats');
     assert.deepEqual(paths, Array(2).fill(tcpOnly ? 'tcp IPv4' : 'udp IPv4'));
+    shown(CHROMIUM, tcpOnly ? 'data channels by ICE-TCP' : 'data channels', 'text and binary of 0 to 262 144 bytes both ways: ordered, unordered, and with limited retransmissions');
   });
 }
 
@@ -86,6 +88,7 @@ test('a channel that the browser opens in band is published by its id', { skip, 
   await bob('subscribe', id);
   const sent = await ann('send', ['in-band', [{ text: 'one' }, { binary: 50_000 }, { text: 'three' }]]);
   assert.deepEqual(await eventually('all', () => bob('received', 'in-band'), (received) => received.length >= 3), sent);
+  shown(CHROMIUM, 'data channel opened in band (DCEP)', 'published by its stream id, received by another page');
 });
 
 test('a call with sound and pictures goes by TCP where there is nothing else', { skip, timeout: 120_000 }, async () => {
@@ -95,4 +98,5 @@ test('a call with sound and pictures goes by TCP where there is nothing else', {
   const has = await eventually('sound and pictures', () => bob('stats'), ({ frames, samples }) => frames >= 90 && samples >= 96_000);
   assert.deepEqual(has.paths, ['tcp IPv4']);
   assert.equal(has.lost, 0);
+  shown(CHROMIUM, 'media by ICE-TCP alone', 'sound and pictures, nothing lost');
 });

@@ -11,6 +11,8 @@ import * as esbuild from 'esbuild';
 import { launchChromium } from '../lib/chromium.mjs';
 import { startServer } from '../lib/dev-server.mjs';
 import { mediaNodeProgram, startMediaNode } from '../lib/media-node.mjs';
+import { notHere, ranWith, shown } from './record.mjs';
+import { CHROMIUM } from './table.mjs';
 
 const here = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
 const program = mediaNodeProgram();
@@ -37,6 +39,7 @@ before(async () => {
   node = await startMediaNode(program);
   server = await startServer({ dist, directory: node.directory });
   browser = await launchChromium();
+  ranWith('Chromium', browser.version());
 });
 
 after(async () => {
@@ -140,6 +143,12 @@ function noteQuality(/** @type {import('node:test').TestContext} */ t, /** @type
   t.diagnostic(`${r.codec}: ${r.framesDecoded} decoded at ${r.frameWidth}x${r.frameHeight}, ${r.freezeCount} freezes (${r.totalFreezesDuration.toFixed(2)} s), ${r.keyFramesDecoded} key frames, ${r.pliCount} PLI, ${r.nackCount} NACK, ${r.framesDropped} dropped`);
 }
 
+/** This browser sends no such codec. @param {import('node:test').TestContext} t @param {string} what @param {Track} track */
+function skipped(t, what, track) {
+  notHere(CHROMIUM, what, track.started.missing);
+  t.skip(track.started.missing);
+}
+
 const CODECS = [
   { name: 'VP8', mimeType: 'video/VP8' },
   { name: 'VP9', mimeType: 'video/VP9', parameters: { 'profile-id': 0 } },
@@ -151,12 +160,13 @@ const CODECS = [
 
 for (const { name, mimeType, parameters } of CODECS) {
   test(`${name} arrives`, { skip, timeout: TIMEOUT_MS }, (t) => withTrack({ mimeType, parameters, width: 320, height: 180 }, async (track) => {
-    if (track.started.missing) return t.skip(track.started.missing);
+    if (track.started.missing) return skipped(t, name, track);
     assert.equal(track.started.type, 'simple');
     const stats = await track.until('pictures', ({ received }) => received?.framesDecoded > 60 && received.frameWidth === 320);
     assert.equal(stats.received.codec.toLowerCase(), mimeType.toLowerCase());
     assert.ok(stats.received.pliCount <= 1, `the decoder was lost ${stats.received.pliCount} times`);
     noteQuality(t, stats);
+    shown(CHROMIUM, name, 'publishes and plays 320x180, decoded from the first key frame on');
   }));
 }
 
@@ -165,7 +175,11 @@ test('Opus with DTX and FEC arrives', { skip, timeout: TIMEOUT_MS }, () => withT
   const { parameters } = track.started.consumer.codecs[0];
   assert.deepEqual([parameters.usedtx, parameters.useinbandfec], [1, 1]);
   await track.until('sound', ({ received }) => received?.totalSamplesReceived - received?.concealedSamples > 48_000);
+  shown(CHROMIUM, 'Opus', 'publishes with DTX and in-band FEC, and hears it');
 }));
+
+const EACH_LAYER = 'three encodings of up to 960x540; plays each and changes between them';
+const TEMPORAL = ', and at a quarter of the pictures';
 
 for (const { mimeType, parameters, mode } of [
   { mimeType: 'video/VP8', mode: 'L1T3' },
@@ -183,10 +197,12 @@ for (const { mimeType, parameters, mode } of [
       { scaleResolutionDownBy: 1, maxBitrate: 900_000, scalabilityMode: mode },
     ],
   }, async (track) => {
-    if (track.started.missing) return t.skip(track.started.missing);
+    const what = `simulcast of ${mimeType.slice(6)}`;
+    if (track.started.missing) return skipped(t, what, track);
     assert.equal(track.started.type, 'simulcast');
     assert.equal(track.started.consumer.encodings[0].scalabilityMode, 'L3T3');
     await track.throughLayers(t, mode !== undefined);
+    shown(CHROMIUM, what, `${EACH_LAYER}${mode ? TEMPORAL : ''}`);
   }));
 }
 
@@ -198,9 +214,11 @@ for (const { mimeType, mode } of [
   test(`${mode} of ${mimeType} goes from layer to layer`, { skip, timeout: TIMEOUT_MS }, (t) => withTrack({
     mimeType, width: 960, height: 540, encodings: [{ scalabilityMode: mode, maxBitrate: 1_200_000 }],
   }, async (track) => {
-    if (track.started.missing) return t.skip(track.started.missing);
+    const what = `SVC of ${mimeType.slice(6)}, ${mode}`;
+    if (track.started.missing) return skipped(t, what, track);
     assert.equal(track.started.type, 'svc');
     await track.throughLayers(t);
+    shown(CHROMIUM, what, `spatial layers of 240, 480 and 960 pixels in one stream; plays each and changes between them${TEMPORAL}`);
   }));
 }
 
@@ -218,4 +236,5 @@ test('a layer that nobody watches is not asked for', { skip, timeout: TIMEOUT_MS
   await track.until('another hint', ({ wanted }) => wanted.at(-1)?.spatialLayer === 2);
   await track.page.evaluate(() => /** @type {any} */ (window).lab.setMaxSpatialLayer(2));
   await track.until('the highest encoding again', ({ received }) => received.frameWidth === 960);
+  shown(CHROMIUM, 'a layer that nobody watches', 'is told so, stops sending it, and sends it again when somebody asks');
 }));

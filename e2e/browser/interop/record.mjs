@@ -1,0 +1,38 @@
+// What the tests of real programs have seen, as `run.mjs` collects it for docs/interop.md.
+//
+// A line for each thing, in a file that `$CALLPLANE_INTEROP_RECORD` names. Without one, as when a test is run by hand,
+// nothing is written.
+
+import { appendFileSync } from 'node:fs';
+import { basename } from 'node:path';
+
+/**
+ * @typedef {{client: string, what: string, seen: string}} Row  One line of the table.
+ * @typedef {{client: string, what: string, why: string}} Skip  What this machine's programs cannot show.
+ * @typedef {{program: string, version: string}} Version  Of a program that the machine has, not the project.
+ * @typedef {{file: string, at: number} & (Row | Skip | Version)} Entry  `at` is its place in the file.
+ */
+
+let written = 0;
+
+/** @param {Row | Skip | Version} what */
+function write(what) {
+  const path = process.env.CALLPLANE_INTEROP_RECORD;
+  if (!path) return;
+  written += 1;
+  appendFileSync(path, `${JSON.stringify({ file: basename(process.argv[1] ?? ''), at: written, ...what })}\n`);
+}
+
+/**
+ * Said after the assertions, in words that hold in every run: figures that vary go to `t.diagnostic`.
+ * @param {string} client as in `table.mjs`
+ * @param {string} what codec, feature or way
+ * @param {string} seen what was asserted, as a phrase
+ */
+export const shown = (client, what, seen) => write({ client, what, seen });
+
+/** @param {string} client @param {string} what @param {string} why */
+export const notHere = (client, what, why) => write({ client, what, why });
+
+/** @param {string} program @param {string} version */
+export const ranWith = (program, version) => write({ program, version });
