@@ -18,8 +18,11 @@ const here = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.
 const program = mediaNodeProgram();
 const skip = program ? false : 'no media node has been built: cargo build -p callplane-media-node';
 const TIMEOUT_MS = 300_000;
-/** A busy machine makes some by itself, and seven pictures a second look like one at first. */
-const MAX_FREEZES = 8;
+/**
+ * Share of the pictures that came whole and were neither decoded nor dropped for being late: a stream that is broken at a switch has
+ * many. Freezes say less: a busy machine makes them by itself.
+ */
+const MAX_LEFT = 0.1;
 
 /** @type {string} */
 let dist;
@@ -124,7 +127,9 @@ class Track {
     }
     const stats = await this.until('all pictures', ({ received }) => received.framesPerSecond > 15);
     noteQuality(t, stats);
-    assert.ok(stats.received.freezeCount <= MAX_FREEZES, `${stats.received.freezeCount} freezes`);
+    const { framesReceived, framesDecoded, framesDropped } = stats.received;
+    const left = framesReceived - framesDecoded - framesDropped;
+    assert.ok(left <= MAX_LEFT * framesReceived, `${left} of ${framesReceived} pictures were left`);
     assert.ok(stats.received.pliCount <= 1, `the decoder was lost ${stats.received.pliCount} times`);
     assert.deepEqual([...new Set(stats.layers.map((/** @type {any} */ layer) => layer.spatialLayer))].sort(), [0, 1, 2]);
   }
@@ -140,7 +145,7 @@ class Track {
 
 /** What was seen, for the record. */
 function noteQuality(/** @type {import('node:test').TestContext} */ t, /** @type {any} */ { received: r }) {
-  t.diagnostic(`${r.codec}: ${r.framesDecoded} decoded at ${r.frameWidth}x${r.frameHeight}, ${r.freezeCount} freezes (${r.totalFreezesDuration.toFixed(2)} s), ${r.keyFramesDecoded} key frames, ${r.pliCount} PLI, ${r.nackCount} NACK, ${r.framesDropped} dropped`);
+  t.diagnostic(`${r.codec}: ${r.framesDecoded} of ${r.framesReceived} decoded at ${r.frameWidth}x${r.frameHeight}, ${r.freezeCount} freezes (${r.totalFreezesDuration.toFixed(2)} s), ${r.keyFramesDecoded} key frames, ${r.pliCount} PLI, ${r.nackCount} NACK, ${r.framesDropped} dropped`);
 }
 
 /** This browser sends no such codec. @param {import('node:test').TestContext} t @param {string} what @param {Track} track */
