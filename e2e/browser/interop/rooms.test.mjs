@@ -112,7 +112,7 @@ test('a page sends no more than the room allows, and more as soon as it may', { 
   await eventually('it knows the limit', () => ann('sending'), ({ available }) => available > 0 && available <= low);
   const limited = await eventually('it keeps to it', rate, (bits) => bits > low / 5 && bits <= 1.2 * low, 60_000);
   await node.directory.create(room, { media: { maxPublishBitrate: high } });
-  const raised = await eventually('it sends more', rate, (bits) => bits > 1.6 * low, 60_000);
+  const raised = await eventually('it sends more', rate, (bits) => bits > 1.3 * low, 60_000);
   await node.directory.create(room, { media: { maxPublishBitrate: low } });
   await eventually('it sends less again', rate, (bits) => bits <= 1.2 * low, 60_000);
   t.diagnostic(`limited to ${low / 1000} kbit/s: ${Math.round(limited / 1000)}; to ${high / 1000}: ${Math.round(raised / 1000)}`);
