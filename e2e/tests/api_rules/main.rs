@@ -11,4 +11,5 @@ mod pools;
 mod presence;
 mod rights;
 mod rooms;
+mod secrets;
 mod views;
