@@ -3,14 +3,18 @@
 #
 # CLUSTER=local    a cluster of our own on this machine (root; no Docker, no registry)
 # CLUSTER=kind     a kind cluster named callplane (Docker, kind, helm, kubectl)
-# CLUSTER=current  the cluster of your kubeconfig's current context. Images come from REGISTRY, to
-#                  which they are pushed if Docker is there (else they must be there, with the tag
-#                  TAG or dev). Only the release's own objects, the namespace callplane-system and
-#                  the samples are touched.
+# CLUSTER=current  the cluster of your kubeconfig's current context. Images come from REGISTRY: with
+#                  TAG they are there already, otherwise Docker builds and pushes them. Two namespaces
+#                  are made, callplane-system and callplane-demo, and nothing is touched outside of
+#                  them but what the chart has for whole clusters; where there is something of that
+#                  kind already, nothing is touched at all.
 source "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
 
 CLUSTER=${CLUSTER:-local}
 NAMESPACE=callplane-system
+ROOMS=default # Where the demo's rooms are.
+[[ $CLUSTER != current ]] || ROOMS=callplane-demo
+CRDS=(callrooms.callplane.io medianodes.callplane.io mediapools.callplane.io)
 IMAGES=(operator media-node gateway redis coturn)
 repository=localhost/callplane
 image=() # What install.sh is told: registry and tag.
@@ -19,14 +23,18 @@ cd "$REPO_DIR"
 
 # What outlives this script: the servers of the pages, the API key, and the screenshots.
 DEMO=$CACHE/demo
-PAGE_PORT=8090
-GATEWAY_PORT=8080
+PAGE_PORT=${PAGE_PORT:-8090}
+GATEWAY_PORT=${GATEWAY_PORT:-8080}
 
 need() {
   local program
   for program in "$@"; do
     command -v "$program" >/dev/null || die "CLUSTER=$CLUSTER needs $program, which is not installed"
   done
+}
+
+need_browser() {
+  [[ -x ${CHROMIUM:-/usr/bin/chromium} ]] || die "the demo needs Chromium: install it, or set CHROMIUM to it"
 }
 
 docker_build() {
@@ -54,7 +62,8 @@ cluster_local() {
 }
 
 cluster_kind() {
-  need docker kind helm kubectl node npm
+  need docker kind helm kubectl node npm curl
+  need_browser
   export KUBECONFIG=$CACHE/kind.kubeconfig
   mkdir -p "$CACHE"
   if kind get clusters 2>/dev/null | grep --quiet --line-regexp callplane; then
@@ -71,18 +80,70 @@ cluster_kind() {
 }
 
 cluster_current() {
-  need helm kubectl node npm
-  say "cluster: context $(kubectl config current-context)"
+  need helm kubectl node npm curl
+  need_browser
   [[ -n ${REGISTRY:-} ]] || die "CLUSTER=current needs REGISTRY=<where its nodes can pull $repository images from>"
+  say "cluster: context $(kubectl config current-context)"
+  own_cluster
   repository=$REGISTRY
-  if command -v docker >/dev/null; then
+  if [[ -z ${TAG:-} ]]; then
+    need docker
     docker_build
     tag_by_content
     local name
     for name in "${IMAGES[@]}"; do docker push --quiet "$repository/$name:${image[1]}"; done
   else
-    image=("$repository" "${TAG:-dev}")
-    say "no Docker here: taking for granted that $repository has the images, with tag ${image[1]}"
+    image=("$repository" "$TAG")
+    say "taking for granted that $repository has the images, with tag $TAG"
+  fi
+  image+=(--set "gateway.roomsNamespace=$ROOMS")
+}
+
+# mark NAMESPACE: what the demo wrote on it; nothing on what somebody else made.
+mark() { kubectl get namespace "$1" --ignore-not-found --output 'jsonpath={.metadata.labels.callplane\.io/demo}'; }
+
+there() { [[ -n $(kubectl get "$@" --ignore-not-found --output name) ]]; }
+
+# In a cluster of somebody's, the demo's namespaces are the demo's own, or it does not begin. The mark says whether the
+# demo brought the definitions, too: whoever brought them takes them away.
+own_cluster() {
+  local namespace with=made
+  for namespace in "$NAMESPACE" "$ROOMS"; do
+    if there namespace "$namespace" && [[ -z $(mark "$namespace") ]]; then
+      die "namespace $namespace is there already, and not by this demo: CLUSTER=current leaves it alone"
+    fi
+  done
+  if ! there namespace "$NAMESPACE" && there clusterrole callplane-operator; then
+    die "callplane is installed in this cluster already: CLUSTER=current leaves it alone"
+  fi
+  if there crd "${CRDS[@]}"; then with=found; fi
+  for namespace in "$NAMESPACE" "$ROOMS"; do
+    there namespace "$namespace" || kubectl create --filename - <<END
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: $namespace
+  labels:
+    callplane.io/demo: $with
+    # Media nodes use ports of the machine, and coturn its network.
+    pod-security.kubernetes.io/enforce: privileged
+END
+  done
+}
+
+# Rooms first, while somebody is there who ends them.
+disown_cluster() {
+  local with
+  [[ -z $(mark "$ROOMS") ]] || kubectl delete namespace "$ROOMS"
+  with=$(mark "$NAMESPACE")
+  [[ -n $with ]] || return 0
+  helm uninstall callplane --namespace "$NAMESPACE" --ignore-not-found --wait
+  kubectl delete namespace "$NAMESPACE"
+  [[ $with == made ]] || return 0
+  if [[ -z $(kubectl get callrooms --all-namespaces --ignore-not-found --output name 2>/dev/null) ]]; then
+    kubectl delete crd "${CRDS[@]}" --ignore-not-found
+  else
+    say "there are CallRooms of others: their definitions stay"
   fi
 }
 
@@ -131,10 +192,10 @@ rest() {
 
 # A room made by REST, and the link to it.
 talk_up() {
-  local room=default.talk
+  local room=$ROOMS.talk
   keep gateway kubectl --namespace "$NAMESPACE" port-forward service/callplane-gateway "$GATEWAY_PORT:80"
   said gateway '^Forwarding from 127.*' >/dev/null
-  kubectl get callroom talk --namespace default >/dev/null 2>&1 ||
+  kubectl get callroom talk --namespace "$ROOMS" >/dev/null 2>&1 ||
     rest POST /v1/rooms '{"hostId": "demo", "name": "talk", "settings": {"topology": {"stabilizationSeconds": 10}}}' >/dev/null
   talk_url=http://localhost:$GATEWAY_PORT/join/$room#$(rest POST "/v1/rooms/$room/links" '{"role": "participant"}' |
     node --print 'JSON.parse(require("fs").readFileSync(0, "utf8")).linkToken')
@@ -144,15 +205,18 @@ up() {
   api_key
   "$CLUSTER_DIR/install.sh" "${image[@]}"
   say "applying manifests/samples: a CallRoom, that is, a call"
-  kubectl apply --filename manifests/samples/
-  kubectl wait --for=condition=Ready callroom/demo --namespace default --timeout=60s
+  local sample
+  for sample in manifests/samples/*.yaml; do
+    sed "s/^  namespace: default$/  namespace: $ROOMS/" "$sample" | kubectl apply --filename -
+  done
+  kubectl wait --for=condition=Ready callroom/demo --namespace "$ROOMS" --timeout=120s
   kubectl get callrooms,medianodes,mediapools --all-namespaces
 
   say "joining the call from browsers"
   make --no-print-directory --silent e2e/browser/node_modules/.package-lock.json >/dev/null
-  node e2e/browser/demo.mjs --out "$DEMO/screenshots"
+  node e2e/browser/demo.mjs --room "$ROOMS.demo" --connect-timeout 60 --min-fps 12 --max-first-frame 60000 --out "$DEMO/screenshots"
   keep page node e2e/browser/server.mjs --port "$PAGE_PORT"
-  page_url=$(said page '^http://.*')
+  page_url=$(said page '^http://[^#]*')#room=$ROOMS.demo
 
   say "making a room by REST: a call that begins peer to peer"
   talk_up
@@ -166,7 +230,7 @@ up() {
                                 # the second one: open it in two tabs, then in a third
   export KUBECONFIG=${KUBECONFIG:-$HOME/.kube/config} PATH=$BIN:\$PATH
   kubectl get callrooms,medianodes,mediapools -A     # what there is
-  kubectl describe callroom demo                     # what happened to the call
+  kubectl describe callroom demo -n $ROOMS          # what happened to the call
   make test                                          # the same, with failures
   make demo-down                                     # remove it all
 END
@@ -183,9 +247,7 @@ down() {
       ;;
     current)
       need helm kubectl
-      kubectl delete --filename manifests/samples/ --ignore-not-found
-      kubectl delete callroom talk --namespace default --ignore-not-found
-      helm uninstall callplane --namespace "$NAMESPACE" --ignore-not-found --wait
+      disown_cluster
       ;;
   esac
 }
