@@ -11,7 +11,7 @@ const NAMES = ['alice', 'bob', 'carol', 'dave', 'erin', 'frank', 'grace', 'heidi
 const VIEWPORT = { width: 1120, height: 720 };
 const CONSOLE_LINES = 50;
 /** A page that does not answer for this long is stuck. */
-const ANSWER_TIMEOUT_MS = 10_000;
+const ANSWER_TIMEOUT_MS = 30_000;
 const POLL_MS = 100;
 
 /** @param {number} count */

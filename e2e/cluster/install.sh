@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install.sh [REGISTRY TAG]: installs the chart, or brings it up to date, and waits until it works.
+# install.sh [REGISTRY TAG [HELM_ARGUMENT...]]: installs the chart, or brings it up to date, and waits until it works.
 # With arguments: in the cluster that kubectl talks to. Without: in the e2e cluster, with the images
 # that images.sh gave it.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -8,13 +8,20 @@ export PATH=$BIN:$PATH
 registry=${1:-localhost/callplane}
 tag=${2:-$(cat "$STATE/tag")}
 namespace=callplane-system
+more=("${@:3}")
+
+# Media nodes announce their machines' addresses, and coturn relays to private ones only where they are named.
+mapfile -t machines < <(kubectl get nodes \
+  --output 'jsonpath={range .items[*].status.addresses[?(@.type=="InternalIP")]}{.address}{"\n"}{end}' 2>/dev/null)
+((!${#machines[@]})) || more+=(--set "turn.allowedPeers={$(IFS=,; echo "${machines[*]}")}")
 
 say "installing the chart into namespace $namespace (images $registry/*:$tag)"
 helm upgrade --install callplane "$REPO_DIR/charts/callplane" --namespace "$namespace" --create-namespace \
-  --set "image.registry=$registry" --set "image.tag=$tag" --wait --timeout 180s >/dev/null ||
+  --set "image.registry=$registry" --set "image.tag=$tag" \
+  "${more[@]}" --wait --timeout 300s >/dev/null ||
   die "helm failed; see: kubectl -n $namespace get pods,events"
 replicas=$(kubectl --namespace "$namespace" get mediapool default --output 'jsonpath={.spec.replicas}')
-kubectl --namespace "$namespace" wait mediapool/default --timeout=60s \
+kubectl --namespace "$namespace" wait mediapool/default --timeout=180s \
   --for="jsonpath={.status.readyReplicas}=$replicas" >/dev/null ||
   die "the media nodes did not become ready; see: kubectl -n $namespace describe mediapools,medianodes,pods"
 say "callplane: installed, $replicas media nodes ready"

@@ -1,4 +1,4 @@
-//! A call between real browsers, held by `e2e/browser/demo.mjs` until the scenario ends it.
+//! A call between real browsers, held by a program of `e2e/browser` until the scenario ends it.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,12 @@ use tokio::{
 use crate::{cluster, scene::Scene};
 
 /// Starting a browser on a busy machine takes most of this.
-const CONNECTED: Duration = Duration::from_secs(60);
+const CONNECTED: Duration = Duration::from_secs(120);
+/// The same for the program itself, which then says what is missing: somewhat less.
+const CONNECTED_SECONDS: &str = "90";
+/// No picture for this long would be a call that was interrupted. Two browsers and a cluster on two cores have pauses of
+/// their own; that nobody had to connect again is asked besides.
+pub const LONGEST_GAP_MS: f64 = 5000.0;
 /// Lines of the program's error output that a failure shows.
 const SHOWN_LINES: usize = 12;
 
@@ -90,15 +95,25 @@ pub struct Page {
     /// What happened since the last sample.
     #[serde(default)]
     pub events: Vec<PageEvent>,
+    /// How each of its connections reaches the other side, as far as the page tells: `relay by tcp`.
+    #[serde(default)]
+    pub paths: Vec<String>,
 }
 
 impl Page {
     /// Whether it is in the call on `epoch` or later and sees everyone move right now.
     pub fn sees_all(&self, others: usize, epoch: i64) -> bool {
+        self.is_with_all(others, epoch)
+            && self.remotes.values().all(|r| r.video.fps > 5.0 && r.longest_gap_ms.is_some_and(|gap| gap < 1000.0))
+    }
+
+    /// Whether it is in the call on `epoch` or later and nobody's picture has stopped: what holds at every moment of a call
+    /// that goes on, also on a machine that is busy.
+    pub fn is_with_all(&self, others: usize, epoch: i64) -> bool {
         self.state == "joined"
             && self.epoch >= Some(epoch)
             && self.remotes.len() == others
-            && self.remotes.values().all(|r| r.video.fps > 5.0 && r.longest_gap_ms.is_some_and(|gap| gap < 500.0))
+            && self.remotes.values().all(|r| r.longest_gap_ms.is_some_and(|gap| gap < LONGEST_GAP_MS))
     }
 }
 
@@ -151,18 +166,36 @@ impl Call {
     /// # Errors
     /// When there is no such call in time.
     pub async fn start(scene: &Scene, room: &str, participants: usize) -> Result<Self> {
-        let mut child = Command::new("node")
+        let mut command = Command::new("node");
+        command
             .arg(cluster::folder().join("browser/demo.mjs"))
-            .args(["--hold", "--participants", &participants.to_string(), "--connect-timeout", "45"])
+            .args(["--hold", "--participants", &participants.to_string(), "--connect-timeout", CONNECTED_SECONDS])
             .args(["--room", &scene.call_id(room).to_string()])
             .arg("--kubeconfig")
             .arg(&scene.cluster.kubeconfig)
-            .env("KUBECTL", cluster::cache().join("bin/kubectl"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("node e2e/browser/demo.mjs")?;
+            .env("KUBECTL", cluster::cache().join("bin/kubectl"));
+        Self::run(command).await
+    }
+
+    /// Starts browsers that reach nobody but through a TURN server, in the web app at `link` of the gateway at `address`,
+    /// and returns when everyone sees and hears everyone. `people` are names with `udp`, `tcp` or `tls`; `tls` is the
+    /// server for the last of these.
+    ///
+    /// # Errors
+    /// When there is no such call in time.
+    pub async fn relayed(address: &str, link: &str, people: &[(&str, &str)], tls: Option<&str>) -> Result<Self> {
+        let mut command = Command::new("node");
+        command
+            .arg(cluster::folder().join("browser/relay.mjs"))
+            .args(["--gateway", address, "--link", link, "--connect-timeout", CONNECTED_SECONDS])
+            .args(people.iter().flat_map(|(name, way)| ["--person".to_owned(), format!("{name}={way}")]))
+            .args(tls.iter().flat_map(|url| ["--tls", url]));
+        Self::run(command).await
+    }
+
+    async fn run(mut command: Command) -> Result<Self> {
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = started.with_context(|| format!("{command:?}"))?;
         let (sender, changed) = watch::channel(());
         let heard = Shared::default();
         let output = child.stdout.take().context("standard output is piped")?;
@@ -237,7 +270,7 @@ impl Call {
         if let Some(mut input) = self.input.take() {
             input.write_all(b"quit\n").await?;
         }
-        let budget = Duration::from_secs(20);
+        let budget = Duration::from_secs(60);
         let result = self.heard_until("the browsers to end the call", budget, |heard| heard.result.clone()).await?;
         tokio::time::timeout(budget, self.child.wait()).await.context("the browsers to be gone")??;
         Ok(result)

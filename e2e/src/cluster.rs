@@ -49,7 +49,7 @@ impl Cluster {
             format!("no test cluster at {}: start one with `make cluster-up`", kubeconfig.display())
         })?;
         let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-        config.connect_timeout = Some(Duration::from_secs(2));
+        config.connect_timeout = Some(Duration::from_secs(10));
         let client = Client::try_from(config.clone())?;
         let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await.context("the API server")?;
         for node in nodes {

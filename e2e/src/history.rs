@@ -80,7 +80,7 @@ impl History {
         let (sender, mut changed) = watch::channel(0);
         let task = tokio::spawn(follow(rooms, record.clone(), sender));
         // The first mark is the end of the first list.
-        tokio::time::timeout(Duration::from_secs(10), changed.changed()).await.context("the watch of the rooms")??;
+        tokio::time::timeout(Duration::from_secs(60), changed.changed()).await.context("the watch of the rooms")??;
         Ok(Self { record, changed, task })
     }
 

@@ -7,6 +7,7 @@
 pub mod browsers;
 pub mod clock;
 pub mod cluster;
+pub mod gateway;
 pub mod history;
 pub mod machine;
 pub mod media;
@@ -15,6 +16,7 @@ pub mod scenario;
 pub mod scene;
 pub mod text;
 pub mod token;
+pub mod turn;
 pub mod wait;
 
 pub use browsers::Call;

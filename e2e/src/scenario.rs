@@ -11,9 +11,9 @@ use crate::{
 };
 
 /// No scenario takes longer.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(480);
 /// For cleaning up.
-const CLOSING: Duration = Duration::from_secs(180);
+const CLOSING: Duration = Duration::from_secs(300);
 
 /// Plays `body` in a scene called `name`: 1 to 20 lower-case letters, digits and dashes.
 ///

@@ -31,9 +31,9 @@ use crate::{
 /// Label of everything that a scenario makes.
 const SCENE: &str = "callplane.io/scene";
 /// A pod is usually ready after two seconds; this is for machines that are busy.
-pub const POD_READY: Duration = Duration::from_secs(60);
-/// Until a room on a pool that has capacity is ready.
-pub const ROOM_READY: Duration = Duration::from_secs(10);
+pub const POD_READY: Duration = Duration::from_secs(120);
+/// Until a room on a pool that has capacity is ready: milliseconds, but for a machine that is busy.
+pub const ROOM_READY: Duration = Duration::from_secs(30);
 /// Until something that was deleted is gone. Kubernetes' own controllers may take most of a minute to come back to it
 /// when the API server was away.
 const GONE: Duration = Duration::from_secs(90);
@@ -192,7 +192,21 @@ impl Scene {
     /// When it stays.
     pub async fn delete(&self, name: &str) -> Result<()> {
         self.rooms().delete(name, &DeleteParams::default()).await?;
-        wait::until_gone(&self.rooms(), name, Duration::from_secs(20)).await
+        wait::until_gone(&self.rooms(), name, GONE).await
+    }
+
+    /// Waits until these pods of callplane are ready.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub async fn pods_ready(&self, names: &[&str]) -> Result<()> {
+        for name in names {
+            wait::until(&self.cluster.pods(), name, "to be ready", POD_READY, |pod| {
+                is_ready(pod?).then_some(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// The pod of a media node.
@@ -277,6 +291,12 @@ impl Scene {
         }
         lines.join("\n")
     }
+}
+
+/// Whether a pod says that it is ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// What is not there need not be removed.

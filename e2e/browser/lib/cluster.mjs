@@ -64,7 +64,7 @@ export class Cluster {
       proxy.stderr.on('data', listen);
       proxy.on('error', (error) => fail(error.message));
       proxy.on('exit', (code) => fail(`ended with ${code}`));
-      setTimeout(() => fail('did not start within 10 s'), 10_000).unref();
+      setTimeout(() => fail('did not start within 60 s'), 60_000).unref();
     }).catch(async (error) => {
       proxy.kill();
       await rm(directory, { recursive: true, force: true });
