@@ -23,7 +23,7 @@ case ${1:-} in
     start_node "$machine"
     # Until its kubelet speaks again, the API server shows the node as it last was.
     wait_for 60 "kubelet of $name" heard_since "$before"
-    wait_for 60 "node $name" kube wait --for=condition=Ready "node/$name" --timeout=1s
+    wait_for 180 "node $name" kube wait --for=condition=Ready "node/$name" --timeout=1s
     say "node $name: Ready"
     ;;
   *) die "usage: node.sh kill|boot" ;;

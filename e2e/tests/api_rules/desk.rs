@@ -18,7 +18,7 @@ use std::time::Duration;
 /// Label of the namespaces: which test they are for.
 const DESK: &str = "callplane.io/desk";
 /// For everything that one test does.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// A cluster and a namespace of its own.
 #[derive(Clone)]

@@ -1,12 +1,14 @@
 //! What people may change by hand, even those who may do everything that RBAC has to give.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use callplane_crds::{CallRoom, MediaNode};
-use callplane_e2e::scene::ignore_missing;
+use callplane_e2e::{scene::ignore_missing, wait};
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleRef, Subject};
 use kube::{
     Api, Client,
-    api::{DeleteParams, ObjectMeta, PostParams},
+    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
 };
 use serde_json::json;
 
@@ -35,6 +37,13 @@ async fn try_everything(desk: &Desk) -> Result<()> {
     let node = json!({"metadata": {"name": "node"}, "spec": {"pool": "p", "region": "r", "templateHash": "a"}});
     own_nodes.create(&node, Keep::Yes).await?;
 
+    wait::within("the authorizer to know of the binding", Duration::from_secs(60), async {
+        while nodes.api().list(&ListParams::default()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    })
+    .await?;
     let says =
         "only the operator makes routes: status.route and status.previousRoute of a CallRoom cannot be written by hand";
     let route = json!({"epoch": 7, "mode": "SFU", "node": "n", "reason": "Placed", "since": "2026-01-01T00:00:00Z"});

@@ -16,7 +16,7 @@ use kube::{
 use crate::desk::desk;
 
 /// Until the authorizer has seen a new binding.
-const SETTLED: Duration = Duration::from_secs(10);
+const SETTLED: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy)]
 struct Ask<'a> {

@@ -64,7 +64,7 @@ fn rooms_can_be_followed_by_node_and_by_phase() {
             let mut events = api.watch(&selected, "0").await?.boxed();
             rooms.tell("other", &other, Keep::Yes).await?;
             rooms.tell("mine", &mine, Keep::Yes).await?;
-            let first = tokio::time::timeout(Duration::from_secs(10), async {
+            let first = tokio::time::timeout(Duration::from_secs(60), async {
                 loop {
                     match events.try_next().await? {
                         Some(WatchEvent::Added(room)) => return anyhow::Ok(room.name_any()),

@@ -22,6 +22,8 @@ const SIZES: [i32; 4] = [2, 4, 10, 20];
 const CAPACITY: Capacity = Capacity { rooms: 500, participants: 700, streams: 18_000 };
 /// Asks for 4900 streams: more than any node has left.
 const TOO_LARGE: i32 = 50;
+/// From capacity to the room that waits for it: milliseconds, but for two watches on a machine that is busy.
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_burst_of_200_rooms_is_spread_over_three_nodes_without_overcommit() {
@@ -39,7 +41,7 @@ fn a_burst_of_200_rooms_is_spread_over_three_nodes_without_overcommit() {
             scene.create_many(names, scene::room_on(&pool, size))
         };
         futures::future::try_join_all(SIZES.map(of_size)).await?;
-        history.until_ready(ROOMS, Duration::from_secs(60)).await?;
+        history.until_ready(ROOMS, Duration::from_secs(120)).await?;
         let times = history.times_to_ready();
         println!(
             "  {ROOMS} rooms Ready {:.1} s after the first was asked for; each p50 {:?}, p99 {:?}",
@@ -113,6 +115,6 @@ async fn one_more_waits_for_capacity(scene: &Scene, pool: &str) -> Result<()> {
     let (ready, capacity) = tokio::try_join!(ready, capacity)?;
     let late = ready.saturating_duration_since(capacity);
     println!("  a node more was ready after {:?}, the room {late:?} later", capacity - began);
-    ensure!(late < Duration::from_secs(1), "the room was ready only {late:?} after there was capacity");
+    ensure!(late < AT_ONCE, "the room was ready only {late:?} after there was capacity");
     Ok(())
 }

@@ -13,12 +13,15 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
     core::ObjectMeta,
+    runtime::watcher,
 };
 use serde_json::json;
 
-const BUDGET: Duration = Duration::from_secs(15);
+const BUDGET: Duration = Duration::from_secs(60);
 /// The shortest that the API allows.
 const EMPTY_TIMEOUT: i32 = 5;
+/// Of a call that somebody visits: they come within that time, also on a machine that is busy.
+const VISITED_TIMEOUT: i32 = 20;
 const ROOMS_IN_NAMESPACE: usize = 20;
 
 #[test]
@@ -62,10 +65,12 @@ async fn an_ended_call_tells_its_participants_and_is_deleted_later(scene: &Scene
 }
 
 async fn an_empty_call_ends_by_itself(scene: &Scene, pool: &str) -> Result<()> {
-    let lifetime = Lifetime { empty_timeout_seconds: Some(EMPTY_TIMEOUT), ..Default::default() };
-    let spec = CallRoomSpec { lifetime, ..scene::room_on(pool, 4) };
-    scene.create("empty", spec.clone()).await?;
-    scene.create("visited", spec).await?;
+    let ending = |seconds| {
+        let lifetime = Lifetime { empty_timeout_seconds: Some(seconds), ..Default::default() };
+        CallRoomSpec { lifetime, ..scene::room_on(pool, 4) }
+    };
+    scene.create("empty", ending(EMPTY_TIMEOUT)).await?;
+    scene.create("visited", ending(VISITED_TIMEOUT)).await?;
     scene.ready("empty", scene::ROOM_READY).await?;
     let (room, route) = scene.ready("visited", scene::ROOM_READY).await?;
     let node = scene.cluster.nodes().get(route.node_name()).await?;
@@ -79,9 +84,14 @@ async fn an_empty_call_ends_by_itself(scene: &Scene, pool: &str) -> Result<()> {
     let budget = BUDGET + Duration::from_secs(EMPTY_TIMEOUT.unsigned_abs().into());
     wait::until(&scene.rooms(), "empty", "to end", budget, |room| ended(room?).then_some(())).await?;
     println!("  an empty call ended after {:.1} s", began.elapsed().as_secs_f64());
-    let visited = scene.rooms().get("visited").await?;
-    ensure!(!ended(&visited), "a call with somebody in it was ended for being empty");
+    let config = watcher::Config::default().fields("metadata.name=visited");
+    let longer = Duration::from_secs(u64::from(VISITED_TIMEOUT.unsigned_abs()) + 5);
+    wait::never(&scene.rooms(), config, "a call with somebody in it that ends for being empty", longer, |rooms| {
+        rooms.get("visited").is_none_or(ended).then(|| format!("{rooms:?}"))
+    })
+    .await?;
     api.leave(&call, "alice", &token).await?;
+    let budget = BUDGET + longer;
     wait::until(&scene.rooms(), "visited", "to end when it was left", budget, |room| ended(room?).then_some(())).await
 }
 
@@ -116,7 +126,7 @@ async fn a_namespace_with_calls_goes_quickly(scene: &Scene, pool: &str) -> Resul
     let done = done.await;
     let began = clock::now();
     namespaces.delete(&name, &DeleteParams::default()).await?;
-    wait::until_gone(&namespaces, &name, Duration::from_secs(20)).await?;
+    wait::until_gone(&namespaces, &name, BUDGET).await?;
     println!("  a namespace with {ROOMS_IN_NAMESPACE} calls was gone after {:.1} s", began.elapsed().as_secs_f64());
     done
 }

@@ -22,10 +22,10 @@ use serde_json::json;
 
 /// `topology.stabilizationSeconds` of the call.
 const STABLE: u64 = 3;
-/// From a word of the gateway to the next route.
-const NEXT_ROUTE: Duration = Duration::from_secs(2);
+/// From a word of the gateway to the next route: milliseconds, but for a machine that is busy.
+const NEXT_ROUTE: Duration = Duration::from_secs(20);
 /// Until something is told by a media node, which reports every 10 s at least.
-const REPORTED: Duration = Duration::from_secs(20);
+const REPORTED: Duration = Duration::from_secs(60);
 
 /// The gateway's side of a call: its own rights, its own field manager.
 struct Gateway {

@@ -24,7 +24,7 @@ fn no_epoch_has_two_owners_when_the_leader_is_killed_in_a_burst() {
         let burst = scene.create_many(names, scene::room_on(&pool, 2));
         let kill = async {
             history
-                .until("some rooms to be placed", Duration::from_secs(30), |rooms| {
+                .until("some rooms to be placed", Duration::from_secs(60), |rooms| {
                     (rooms.values().filter(|s| s.route.is_some()).count() >= PLACED_BEFORE).then_some(())
                 })
                 .await?;
@@ -33,7 +33,7 @@ fn no_epoch_has_two_owners_when_the_leader_is_killed_in_a_burst() {
         };
         let ((), killed) = tokio::try_join!(burst, kill)?;
         let open = history.latest().values().filter(|s| !s.ready).count();
-        history.until_ready(ROOMS, Duration::from_secs(60)).await?;
+        history.until_ready(ROOMS, Duration::from_secs(120)).await?;
         println!(
             "  leader {} killed; all {ROOMS} rooms ready {:.1} s later ({open} were not when all were created)",
             leader.name_any(),
