@@ -136,7 +136,10 @@ disown_cluster() {
   local with
   [[ -z $(mark "$ROOMS") ]] || kubectl delete namespace "$ROOMS"
   with=$(mark "$NAMESPACE")
-  [[ -n $with ]] || return 0
+  if [[ -z $with ]]; then
+    say "namespace $NAMESPACE is not this demo's, or not there: nothing to remove"
+    return 0
+  fi
   helm uninstall callplane --namespace "$NAMESPACE" --ignore-not-found --wait
   kubectl delete namespace "$NAMESPACE"
   [[ $with == made ]] || return 0
@@ -229,10 +232,10 @@ up() {
   $talk_url
                                 # the second one: open it in two tabs, then in a third
   export KUBECONFIG=${KUBECONFIG:-$HOME/.kube/config} PATH=$BIN:\$PATH
-  kubectl get callrooms,medianodes,mediapools -A     # what there is
-  kubectl describe callroom demo -n $ROOMS          # what happened to the call
-  make test                                          # the same, with failures
-  make demo-down                                     # remove it all
+  kubectl get callrooms,medianodes,mediapools -A        # what there is
+  kubectl describe callroom demo -n $ROOMS             # what happened to the call
+  make test                                             # the same, with failures
+  make demo-down CLUSTER=$CLUSTER                       # remove it all
 END
 }
 

@@ -173,7 +173,8 @@ pub async fn replicas(scene: &Scene) -> Result<Vec<Replica>> {
     let config = watcher::Config::default().labels(GATEWAY);
     let all = scene.cluster.pods();
     let deployments = scene.cluster.deployments().list(&ours).await?;
-    let count = deployments.iter().filter_map(|d| d.spec.as_ref()?.replicas).next().context("the gateway's Deployment")?;
+    let count =
+        deployments.iter().filter_map(|d| d.spec.as_ref()?.replicas).next().context("the gateway's Deployment")?;
     let count = usize::try_from(count)?;
     let pods = wait::until_all(&all, config, "new gateways", scene::POD_READY, |pods| {
         let ready: Vec<Pod> =

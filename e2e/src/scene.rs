@@ -201,10 +201,8 @@ impl Scene {
     /// When they are not in time.
     pub async fn pods_ready(&self, names: &[&str]) -> Result<()> {
         for name in names {
-            wait::until(&self.cluster.pods(), name, "to be ready", POD_READY, |pod| {
-                is_ready(pod?).then_some(())
-            })
-            .await?;
+            wait::until(&self.cluster.pods(), name, "to be ready", POD_READY, |pod| is_ready(pod?).then_some(()))
+                .await?;
         }
         Ok(())
     }

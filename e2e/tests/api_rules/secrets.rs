@@ -41,7 +41,10 @@ async fn try_everything(desk: &Desk) -> Result<()> {
     let label = Patch::Merge(json!({"metadata": {"labels": {"e2e": "yes"}}}));
 
     for (secrets, place) in [(&there, "elsewhere"), (&own, "at home")] {
-        secrets.create(&make, &secret("room-turn", TURN_SECRET_TYPE)).await.with_context(|| format!("a room's {place}"))?;
+        secrets
+            .create(&make, &secret("room-turn", TURN_SECRET_TYPE))
+            .await
+            .with_context(|| format!("a room's {place}"))?;
         forbidden(place, secrets.create(&make, &secret("anything", OPAQUE)).await, WRITES)?;
     }
     // The names are those of its own namespace.

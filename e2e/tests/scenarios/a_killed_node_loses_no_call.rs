@@ -26,10 +26,7 @@ fn a_call_goes_on_elsewhere_when_its_node_is_killed() {
         let pod = scene.pod(first.node_name()).await?;
         let (pods, node) = (scene.cluster.pods(), first.node_name().to_owned());
         let ended = tokio::spawn(async move {
-            wait::until(&pods, &node, "to have ended", KNOWN, |pod| {
-                pod.is_none_or(has_ended).then(clock::now)
-            })
-            .await
+            wait::until(&pods, &node, "to have ended", KNOWN, |pod| pod.is_none_or(has_ended).then(clock::now)).await
         });
         let killed = clock::now();
         let killed_at = clock::wall().as_millisecond() as f64;

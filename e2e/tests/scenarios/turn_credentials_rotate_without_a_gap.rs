@@ -65,7 +65,8 @@ async fn play(scene: &Scene, pool: &str, gateway: &Replica) -> Result<()> {
     let server = told.first().context("one TURN server")?;
     by_tls(scene, pool, gateway).await.context("TLS")?;
 
-    let call = Call::relayed(&gateway.address, &link(gateway, &id).await?, &[("ann", "udp"), ("bob", "tcp")], None).await?;
+    let call =
+        Call::relayed(&gateway.address, &link(gateway, &id).await?, &[("ann", "udp"), ("bob", "tcp")], None).await?;
     let ways = [("ann", "relay by udp"), ("bob", "relay by tcp")];
     call.until("media by relays alone", FLOWS, |sample| flows(sample, &ways).then_some(())).await?;
     let first = call.samples().len();
@@ -162,7 +163,8 @@ async fn who_may_be_reached(scene: &Scene, pool: &str, server: &IceServer) -> Re
         refused.extend(status.pod_ip.filter(|ip| status.host_ip.as_ref() != Some(ip)));
     }
     let nodes = scene.ready_nodes(pool, 1).await?;
-    let endpoints = nodes.first().and_then(|n| n.status.as_ref()?.endpoints.clone()).context("a media node's endpoints")?;
+    let endpoints =
+        nodes.first().and_then(|n| n.status.as_ref()?.endpoints.clone()).context("a media node's endpoints")?;
     let reached = endpoints.rtc.iter().filter_map(|at| at.rsplit_once(':')).map(|(ip, _)| ip).next();
     let reached = reached.context("the media node announces an address")?;
     let asked: Vec<&str> = refused.iter().map(String::as_str).chain([reached]).collect();
@@ -228,7 +230,8 @@ async fn rendered(cluster: &Cluster) -> Result<Deployment> {
     let values = helm(&["get", "values", "callplane", "--output", "json"]).output().await.context("helm")?;
     ensure!(values.status.success(), "helm get values: {}", String::from_utf8_lossy(&values.stderr));
     let chart = folder().join("../charts/callplane");
-    let mut template = helm(&["template", "callplane", "--values", "-", "--show-only", "templates/turn/deployment.yaml"]);
+    let mut template =
+        helm(&["template", "callplane", "--values", "-", "--show-only", "templates/turn/deployment.yaml"]);
     template.args(["--set", &format!("turn.host=turn.example,turn.replicas=1,turn.tls.secretName={TLS}")]).arg(chart);
     let mut child = template.spawn().context("helm")?;
     let mut input = child.stdin.take().context("standard input is piped")?;
