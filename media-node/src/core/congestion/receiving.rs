@@ -120,7 +120,8 @@ impl Receiving {
         if self.clock.is_none_or(|(_, newest)| ticks > newest) {
             self.clock = Some((sent, ticks));
         }
-        (ticks * 1_000_000) >> 18
+        // A publisher may claim to have slept for half a minute before each packet.
+        ((i128::from(ticks) * 1_000_000) >> 18) as i64
     }
 }
 
@@ -202,6 +203,15 @@ mod tests {
         let mut receiving = Receiving::new(BOUNDS);
         run(&mut receiving, 100e6, 1_000_000, 4, true);
         assert!(receiving.tell() > 5e6, "{:?}", receiving.told());
+    }
+
+    #[test]
+    fn a_clock_that_leaps_with_each_packet_overflows_nothing() {
+        let mut receiving = Receiving::new(BOUNDS);
+        for packet in 0..3_000_000u32 {
+            receiving.arrived(Some(packet.wrapping_mul(0x7f_ffff) & 0x00ff_ffff), 1200, Micros::from(packet) * 1000);
+        }
+        assert!((BOUNDS.least..=BOUNDS.most).contains(&receiving.tell()));
     }
 
     proptest! {
