@@ -8,7 +8,9 @@ read -ra selection <<<"${WORKSPACE:?is set by the Makefile}"
 mapfile -t tests < <(cargo build "${selection[@]}" --bins --tests --quiet --message-format=json |
   sed -n 's#.*"manifest_path":"[^"]*/e2e/Cargo.toml".*"executable":"\([^"]*\)".*#\1#p' | sort)
 ((${#tests[@]} == 3)) || { echo "the tests did not build: ${tests[*]:-none}" >&2; exit 1; }
+status=0
 for test in "${tests[@]}"; do
   echo "running ${test##*/}"
-  CARGO_MANIFEST_DIR=$PWD "$test" --test-threads=1 --nocapture "$@"
+  CARGO_MANIFEST_DIR=$PWD "$test" --test-threads=1 --nocapture "$@" || status=1
 done
+exit "$status"

@@ -119,7 +119,7 @@ fn a_room_says_what_is_wrong_with_it() {
             refused(json!({"topology": {"mesh": true}}), "", r#"unknown field "spec.topology.mesh""#),
             fine(json!({"scheduledTime": "2099-01-01T09:00:00+01:00"})),
             refused(json!({"scheduledTime": "tomorrow"}), "spec.scheduledTime", "must be of type date"),
-            refused(json!({"scheduledTime": 4_070_908_800_i64}), "spec.scheduledTime", "must be of type string"),
+            refused(json!({"scheduledTime": 4_070_908_800_i64}), "spec.scheduledTime", "must be of type date-time"),
             fine(json!({"consent": {}})),
             fine(json!({"consent": {"required": true, "types": ["recording_ai"], "version": "2026-11"}})),
             refused(json!({"consent": {"types": []}}), "spec.consent.types", "should have at least 1 items"),
