@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use socketioxide::extract::SocketRef;
+use tokio_util::sync::CancellationToken;
 
 /// A socket to speak to.
 pub struct Outlet {
@@ -38,9 +39,32 @@ impl Outlet {
         self.is_stuck
     }
 
-    /// Ends the socket, after what it was told. A client does not come again by itself after that.
+    /// Ends the socket, after what it was told and the answers to what it asked before. A client does not come again by itself
+    /// after that.
     pub fn close(&self) {
-        end(&self.socket);
+        if let Some(closing) = self.socket.extensions.get::<Closing>() {
+            closing.0.cancel();
+        }
+    }
+}
+
+/// How long a socket that is to end may wait for the answer to what it asked.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// That a socket is to end: the word from its room to the task that serves it, and answers what it asked.
+#[derive(Clone, Default)]
+pub struct Closing(CancellationToken);
+
+impl Closing {
+    /// Waits until the socket is to end.
+    pub async fn asked(&self) {
+        self.0.cancelled().await;
+    }
+
+    /// Waits until the socket is to end whatever it still waits for.
+    pub async fn overdue(&self) {
+        self.asked().await;
+        tokio::time::sleep(ANSWER_WITHIN).await;
     }
 }
 
@@ -49,7 +73,7 @@ impl Outlet {
 const RETRY: Duration = Duration::from_millis(100);
 const TRIES: usize = 400;
 
-/// Ends a socket. A client does not come again by itself after that.
+/// Ends a socket now. A client does not come again by itself after that.
 pub fn end(socket: &SocketRef) {
     if socket.clone().disconnect().is_ok() {
         return;

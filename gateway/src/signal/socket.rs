@@ -27,7 +27,7 @@ use super::{
     Signal,
     answer::{Answer, Refusal},
     message::{JoinRoom, Message},
-    outlet::{self, Outlet},
+    outlet::{self, Closing, Outlet},
     room::{Command, Handle, JoinRequest},
 };
 use crate::{Code, Problem, access::JoinClaims};
@@ -99,6 +99,8 @@ pub(super) fn accept(signal: &Signal, socket: &SocketRef) {
     let (inbox, sent) = mpsc::channel(MAX_WAITING);
     let refused = Arc::new(AtomicU32::new(0));
     socket.extensions.insert(Inbox { sent: inbox, refused: Arc::clone(&refused) });
+    let closing = Closing::default();
+    socket.extensions.insert(closing.clone());
     socket.on_fallback(async |_: Arrived| {});
     let parts = socket.req_parts();
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip());
@@ -111,7 +113,7 @@ pub(super) fn accept(signal: &Signal, socket: &SocketRef) {
     socket.on_disconnect(async move || gone.cancel());
     let socket = socket.clone();
     tokio::spawn(async move {
-        connection.serve(socket, sent, is_gone).await;
+        connection.serve(socket, sent, &is_gone, &closing).await;
         drop(open);
     });
 }
@@ -135,18 +137,26 @@ fn limiter((per, burst): (u32, u32), quota: fn(NonZeroU32) -> Quota) -> DefaultD
 }
 
 impl Connection {
-    async fn serve(mut self, socket: SocketRef, mut sent: mpsc::Receiver<Sent>, is_gone: CancellationToken) {
+    async fn serve(
+        mut self,
+        socket: SocketRef,
+        mut sent: mpsc::Receiver<Sent>,
+        is_gone: &CancellationToken,
+        closing: &Closing,
+    ) {
         let events = limiter(EVENTS, Quota::per_second);
         let candidates = limiter(CANDIDATES, Quota::per_minute);
         let mut ignored = 0_u32;
         loop {
-            let Sent { event, data, ack } = tokio::select! {
+            let next = tokio::select! {
                 biased;
                 () = is_gone.cancelled() => break,
-                sent = sent.recv() => match sent {
-                    Some(sent) => sent,
-                    None => break,
-                },
+                next = sent.recv() => next,
+                () = closing.asked() => None,
+            };
+            let Some(Sent { event, data, ack }) = next else {
+                outlet::end(&socket);
+                break;
             };
             let is_too_many = events.check().is_err() || event == "webrtc:ice-candidate" && candidates.check().is_err();
             ignored = ignored.saturating_add(self.refused.swap(0, Ordering::Relaxed) + u32::from(is_too_many));
@@ -161,6 +171,10 @@ impl Connection {
             ignored = ignored.saturating_sub(1);
             let answered = tokio::select! {
                 () = is_gone.cancelled() => break,
+                () = closing.overdue() => {
+                    outlet::end(&socket);
+                    break;
+                }
                 answered = self.obey(&socket, &event, data) => answered,
             };
             let code = answered.as_ref().err().map_or("ok", Refusal::code);

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::{
@@ -28,6 +29,8 @@ struct Store {
     history: Vec<Event>,
     /// Answers to the next writes, instead of carrying them out.
     refusals: Vec<Value>,
+    /// How long the answer to a change takes after it was made.
+    late: Duration,
     requests: Vec<String>,
 }
 
@@ -64,6 +67,11 @@ impl Kubernetes {
     /// From now on it answers, or does not.
     pub fn is_up(&self, up: bool) {
         self.up.send_replace(up);
+    }
+
+    /// Changes are answered so long after all others hear of them.
+    pub fn answers_late(&self, by: Duration) {
+        self.store.lock().unwrap().late = by;
     }
 
     /// The next write is answered with this Status.
@@ -319,7 +327,10 @@ async fn merge(
         return answer(status(409, "Conflict", "changed"));
     }
     merged(&mut object, &patch);
-    Json(server.put(&plural, &namespace, &name, object)).into_response()
+    let merged = server.put(&plural, &namespace, &name, object);
+    let late = server.store.lock().unwrap().late;
+    tokio::time::sleep(late).await;
+    Json(merged).into_response()
 }
 
 /// Server-side apply to the status, as far as one field manager with one field needs it.

@@ -89,6 +89,48 @@ async fn people_at_two_replicas_are_in_one_call() {
     until_presence(&one, |p| p["participants"] == 2).await;
 }
 
+/// Whom a newcomer at `world` is to offer a connection to: those who are there.
+async fn present(world: &World, user: &str) -> Vec<Value> {
+    let (mut peer, joined) = join(world, user, "participant").await;
+    peer.ask("leave-room", json!({})).await;
+    joined["initiator"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn who_is_at_a_replica_that_has_just_come_is_there() {
+    let server = Server::start();
+    let (one, two) = replicas(&server).await;
+    let (_ann, _) = join(&two, "ann", "host").await;
+    assert_eq!(present(&one, "bob").await, ["ann"]);
+}
+
+#[tokio::test]
+async fn who_is_at_a_replica_that_was_silent_for_a_while_stays() {
+    let server = Server::start();
+    let (one, two) = replicas(&server).await;
+    let (mut ann, joined) = join(&two, "ann", "host").await;
+    let (mut bob, _) = join(&one, "bob", "participant").await;
+    ann.expect("call:participant-joined").await;
+    let member: String = server.ask(&["HGET", "room:team.standup:participants", "ann"]).await;
+    let member: Value = serde_json::from_str(&member).unwrap();
+    let replica = member["replica"].as_str().unwrap();
+    let silence = async {
+        loop {
+            server.ask::<i64>(&["ZREM", "callplane:gateways", replica]).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let until = async |is_there: bool| while present(&one, "cat").await.contains(&json!("ann")) != is_there {};
+    tokio::select! {
+        () = until(false) => {}
+        () = silence => {}
+    }
+    until(true).await;
+    let answer = ann.ask("chat", json!({"text": "still here"})).await;
+    assert_eq!(answer.get("error"), None, "{answer} {joined}");
+    assert_eq!(bob.expect("chat").await["text"], "still here");
+}
+
 #[tokio::test]
 async fn no_more_are_let_in_than_may_be_however_they_come() {
     let server = Server::start();

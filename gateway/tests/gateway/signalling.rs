@@ -128,6 +128,18 @@ async fn only_a_good_token_lets_in_and_the_room_says_no_where_it_has_to() {
 }
 
 #[tokio::test]
+async fn who_ends_a_call_is_answered_before_their_socket_ends() {
+    let world = World::new().await;
+    peers(&world).await;
+    let (mut ann, _) = join(&world, "ann", "host").await;
+    world.kubernetes.answers_late(Duration::from_secs(2));
+    let asked = ann.emit("host:end", json!({})).await;
+    assert_eq!(ann.expect("call:ended").await, json!({"reason": "ended"}), "heard by the watch");
+    assert_eq!(ann.answer(asked).await, json!({}));
+    ann.until_over().await;
+}
+
+#[tokio::test]
 async fn what_peers_tell_each_other_goes_to_the_one_it_is_for() {
     let world = World::new().await;
     peers(&world).await;

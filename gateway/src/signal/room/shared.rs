@@ -109,12 +109,12 @@ impl Room {
             tracing::debug!("a participant is put into the store again");
             let _ = self.commit(Change::Resumed { member }).await;
         }
-        let alive = self.store.alive();
-        for member in self.state.members.values_mut() {
-            let is_here = self.clients.contains_key(member.user());
-            let is_orphan = alive.as_ref().is_some_and(|alive| !alive.contains(&member.replica));
-            if !is_here && member.dropped.is_none() && (stored(member.user()).is_none() || is_orphan) {
-                member.dropped = Some(now);
+        for member in self.state.members.values_mut().filter(|member| !self.clients.contains_key(member.user())) {
+            match stored(member.user()) {
+                Some(other) if other.connection_id != member.connection_id => {}
+                // A replica that was silent for a while may still hold its sockets.
+                Some(same) if seen.alive.contains(&same.replica) => member.dropped = same.dropped,
+                _ => member.dropped = member.dropped.or(Some(now)),
             }
         }
         let missed = seen.members.iter().filter(|member| !self.state.members.contains_key(member.user()));

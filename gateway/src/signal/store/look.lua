@@ -1,5 +1,5 @@
 -- What a room's state is, kept from expiring; and who writes to the CallRoom.
--- KEYS: room, participants, events, chat, removed, owner
+-- KEYS: room, participants, events, chat, removed, owner, replicas
 -- ARGV: uid, last change that is known, replica, whether it would write, life in seconds, life of the right to write in ms
 if redis.call('HGET', KEYS[1], 'uid') ~= ARGV[1] then
   -- Of an earlier room of this name, or nothing at all.
@@ -21,4 +21,6 @@ if ARGV[2] == '0-0' then
   chat = redis.call('LRANGE', KEYS[4], 0, -1)
   removed = redis.call('HGETALL', KEYS[5])
 end
-return {owner or '', redis.call('HVALS', KEYS[2]), changes, chat, removed}
+local time = redis.call('TIME')
+local alive = redis.call('ZRANGEBYSCORE', KEYS[7], time[1] * 1000 + math.floor(time[2] / 1000), '+inf')
+return {owner or '', redis.call('HVALS', KEYS[2]), changes, chat, removed, alive}

@@ -91,6 +91,8 @@ pub struct Seen {
     pub chat: Vec<ChatMessage>,
     /// Who was removed when, if no change was known.
     pub removed: Vec<(String, jiff::Timestamp)>,
+    /// The replicas that live. Each says so before it takes anybody in.
+    pub alive: BTreeSet<String>,
 }
 
 /// What is asked of a room.
@@ -162,14 +164,6 @@ impl Store {
     pub async fn forget(&self, id: &CallId) {
         if let Self::Redis(redis) = self {
             redis.forget(id).await;
-        }
-    }
-
-    /// Which replicas live; `None`: that cannot be told.
-    pub fn alive(&self) -> Option<BTreeSet<String>> {
-        match self {
-            Self::Local => None,
-            Self::Redis(redis) => redis.alive(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! it back.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -32,7 +32,7 @@ use crate::{
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How long connecting may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// How often it is looked whether Redis and the other replicas live.
+/// How often it is looked whether Redis is there, and told that this replica is.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long a replica counts as alive after its last sign.
 const ALIVE_FOR: Duration = Duration::from_secs(10);
@@ -73,7 +73,6 @@ pub struct Redis {
     commit: Script,
     look: Script,
     connection: RwLock<Option<MultiplexedConnection>>,
-    alive: RwLock<Option<BTreeSet<String>>>,
     broken: Notify,
     orders: mpsc::Sender<Order>,
     metrics: Metrics,
@@ -103,7 +102,6 @@ impl Redis {
             commit: Script::new(include_str!("commit.lua")),
             look: Script::new(include_str!("look.lua")),
             connection: RwLock::new(None),
-            alive: RwLock::new(None),
             broken: Notify::new(),
             orders,
             metrics,
@@ -120,11 +118,6 @@ impl Redis {
     /// Whether Redis answers.
     pub fn is_up(&self) -> bool {
         self.connection().is_some()
-    }
-
-    /// Which replicas live.
-    pub fn alive(&self) -> Option<BTreeSet<String>> {
-        self.alive.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn connection(&self) -> Option<MultiplexedConnection> {
@@ -191,11 +184,12 @@ impl Redis {
         for of in ["", ":participants", ":events", ":chat", ":removed", ":owner"] {
             call.key(key(look.id, of));
         }
+        call.key(REPLICAS);
         call.arg(look.uid).arg(look.after).arg(&self.replica).arg(u8::from(look.would_write));
         call.arg(ROOM_LIFE).arg(OWNER_LIFE.as_millis() as u64).arg(look.region);
-        type Answer = (String, Vec<String>, Vec<(String, String)>, Vec<String>, Vec<(String, String)>);
+        type Answer = (String, Vec<String>, Vec<(String, String)>, Vec<String>, Vec<(String, String)>, Vec<String>);
         let answer: Answer = self.ask(async |connection| call.invoke_async(connection).await).await?;
-        let (owner, members, changes, chat, removed) = answer;
+        let (owner, members, changes, chat, removed, alive) = answer;
         // What cannot be read was written by a newer version, or by hand: it is as if it were not there.
         let change = |(seq, text): (String, String)| Some((seq, serde_json::from_str(&text).ok()?));
         Some(Seen {
@@ -204,6 +198,7 @@ impl Redis {
             changes: changes.into_iter().filter_map(change).collect(),
             chat: chat.iter().filter_map(|text| serde_json::from_str(text).ok()).collect(),
             removed: removed.into_iter().filter_map(|(user, at)| Some((user, at.parse().ok()?))).collect(),
+            alive: alive.into_iter().collect(),
         })
     }
 
@@ -256,8 +251,6 @@ impl Redis {
                     self.serve(&mut rooms, &mut orders, sink, messages).await;
                     tracing::warn!("Redis is away; calls go on, each replica by itself");
                     *self.connection.write().unwrap_or_else(PoisonError::into_inner) = None;
-                    // Who lives is not known without it.
-                    *self.alive.write().unwrap_or_else(PoisonError::into_inner) = None;
                     self.metrics.store_up(false);
                     announce(&rooms, Link::Down).await;
                 }
@@ -297,11 +290,11 @@ impl Redis {
         Ok((sink, messages))
     }
 
-    /// Says that this replica lives, and learns which others do.
+    /// Says that this replica lives.
     async fn beat(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let (seconds, microseconds): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
         let now = seconds * 1000 + microseconds / 1000;
-        let alive: (Vec<String>,) = redis::pipe()
+        redis::pipe()
             .cmd("ZADD")
             .arg(REPLICAS)
             .arg(now + ALIVE_FOR.as_millis() as u64)
@@ -312,14 +305,8 @@ impl Redis {
             .arg("-inf")
             .arg(now.saturating_sub(3_600_000))
             .ignore()
-            .cmd("ZRANGEBYSCORE")
-            .arg(REPLICAS)
-            .arg(now)
-            .arg("+inf")
             .query_async(connection)
-            .await?;
-        *self.alive.write().unwrap_or_else(PoisonError::into_inner) = Some(alive.0.into_iter().collect());
-        Ok(())
+            .await
     }
 
     /// Serves until Redis is away.
