@@ -1,37 +1,18 @@
 // Data channels between real browsers, and browsers that UDP does not reach.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { launchChromium } from '../lib/chromium.mjs';
-import { mediaNodeProgram, startMediaNode } from '../lib/media-node.mjs';
+import { test } from 'node:test';
 import { eventually, joinRoom } from '../lib/peer.mjs';
-import { ranWith, shown } from './record.mjs';
+import { skip, startPageAndNode } from './page-and-node.mjs';
+import { shown } from './record.mjs';
 import { CHROMIUM } from './table.mjs';
 
-const program = mediaNodeProgram();
-const skip = program ? false : 'no media node has been built: cargo build -p callplane-media-node';
-
-/** @type {Awaited<ReturnType<typeof startMediaNode>>} */
-let node;
-/** @type {import('playwright-core').Browser} */
-let browser;
-
-before(async () => {
-  if (!program) return;
-  node = await startMediaNode(program, '--cors-origin', '*');
-  browser = await launchChromium();
-  ranWith('Chromium', browser.version());
-});
-
-after(async () => {
-  await browser?.close();
-  await node?.stop();
-});
+const world = startPageAndNode();
 
 /** @param {string} room @param {string} user @param {{tcpOnly?: boolean}} [options] */
 async function join(room, user, options) {
-  await node.directory.serving(room);
-  return joinRoom(browser, node.directory, room, user, options);
+  await world.node.directory.serving(room);
+  return joinRoom(world.browser, world.node.directory, room, user, options);
 }
 
 /** Text of every kind and size that there is, and then many small ones. */

@@ -1,15 +1,12 @@
 // How soon a page that has just joined sends its largest encoding, and another sees it.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { launchChromium } from '../lib/chromium.mjs';
-import { mediaNodeProgram, startMediaNode } from '../lib/media-node.mjs';
+import { test } from 'node:test';
 import { eventually, joinRoom } from '../lib/peer.mjs';
-import { ranWith, shown } from './record.mjs';
+import { skip, startPageAndNode } from './page-and-node.mjs';
+import { shown } from './record.mjs';
 import { CHROMIUM } from './table.mjs';
 
-const program = mediaNodeProgram();
-const skip = program ? false : 'no media node has been built: cargo build -p callplane-media-node';
 const [WIDTH, HEIGHT] = [1280, 720];
 const ENCODINGS = [
   { scaleResolutionDownBy: 4, maxBitrate: 150_000 },
@@ -19,29 +16,14 @@ const ENCODINGS = [
 /** A machine at rest needs 1 to 4 s, see docs/performance.md; one that builds something beside it may need far more. */
 const LIMIT_MS = 60_000;
 
-/** @type {Awaited<ReturnType<typeof startMediaNode>>} */
-let node;
-/** @type {import('playwright-core').Browser} */
-let browser;
-
-before(async () => {
-  if (!program) return;
-  node = await startMediaNode(program, '--cors-origin', '*');
-  browser = await launchChromium();
-  ranWith('Chromium', browser.version());
-});
-
-after(async () => {
-  await browser?.close();
-  await node?.stop();
-});
+const world = startPageAndNode();
 
 for (const startBitrate of [undefined, 1000]) {
   const how = startBitrate ? `that begins with ${startBitrate} kbit/s` : 'that begins as the browser does';
   test(`simulcast of three encodings ${how} soon has the largest`, { skip, timeout: 3 * LIMIT_MS }, async (t) => {
     const room = `ramp-${startBitrate ?? 'own'}`;
-    await node.directory.create(room);
-    const [ann, bob] = [await joinRoom(browser, node.directory, room, 'ann'), await joinRoom(browser, node.directory, room, 'bob')];
+    await world.node.directory.create(room);
+    const [ann, bob] = [await joinRoom(world.browser, world.node.directory, room, 'ann'), await joinRoom(world.browser, world.node.directory, room, 'bob')];
     const watching = eventually('it is published', () => bob('events'), (events) => events.some((/** @type {any} */ { type }) => type === 'new-producer'))
       .then((events) => bob('watch', events.find((/** @type {any} */ { type }) => type === 'new-producer').data.id));
     const ramp = await ann('rampUp', { width: WIDTH, height: HEIGHT, encodings: ENCODINGS, startBitrate, limitMs: LIMIT_MS });

@@ -1,44 +1,26 @@
 // What a room's settings do to real browsers: whom they see and hear, and how much they may send.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, test } from 'node:test';
+import { afterEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { launchChromium } from '../lib/chromium.mjs';
-import { mediaNodeProgram, startMediaNode } from '../lib/media-node.mjs';
 import { eventually, joinRoom } from '../lib/peer.mjs';
-import { ranWith, shown } from './record.mjs';
+import { skip, startPageAndNode } from './page-and-node.mjs';
+import { shown } from './record.mjs';
 import { CHROMIUM } from './table.mjs';
 
-const program = mediaNodeProgram();
-const skip = program ? false : 'no media node has been built: cargo build -p callplane-media-node';
 const TIMEOUT_MS = 180_000;
 /** Loudness of a voice, and of one that is clearly less loud: -9 and -37 dBov. */
 const [LOUD, LOW, SILENT] = [0.5, 0.02, 0];
 
-/** @type {Awaited<ReturnType<typeof startMediaNode>>} */
-let node;
-/** @type {import('playwright-core').Browser} */
-let browser;
+// Voices are made by WebAudio, which waits for a click otherwise.
+const world = startPageAndNode({ args: ['--autoplay-policy=no-user-gesture-required'] });
 
-before(async () => {
-  if (!program) return;
-  node = await startMediaNode(program, '--cors-origin', '*');
-  // Voices are made by WebAudio, which waits for a click otherwise.
-  browser = await launchChromium({ args: ['--autoplay-policy=no-user-gesture-required'] });
-  ranWith('Chromium', browser.version());
-});
-
-afterEach(() => Promise.all((browser?.contexts() ?? []).map((context) => context.close())));
-
-after(async () => {
-  await browser?.close();
-  await node?.stop();
-});
+afterEach(() => Promise.all((world.browser?.contexts() ?? []).map((context) => context.close())));
 
 /** Two who publish, and one who takes all of it. @param {string} room @param {Record<string, unknown>} media */
 async function roomOfThree(room, media) {
-  await node.directory.create(room, { media });
-  const join = (/** @type {string} */ user) => joinRoom(browser, node.directory, room, user);
+  await world.node.directory.create(room, { media });
+  const join = (/** @type {string} */ user) => joinRoom(world.browser, world.node.directory, room, user);
   const [ann, bob, carol] = [await join('ann'), await join('bob'), await join('carol')];
   const camera = { width: 320, height: 180 };
   const [ofAnn, ofBob] = [await ann('publishSpeaker', camera), await bob('publishSpeaker', camera)];
@@ -98,8 +80,8 @@ test('with a limit of voices only the loudest are heard', { skip, timeout: TIMEO
 test('a page sends no more than the room allows, and more as soon as it may', { skip, timeout: TIMEOUT_MS }, async (t) => {
   // The fake camera's pictures are simple: they need no more than 300 kbit/s.
   const [room, low, high] = ['max-publish', 100_000, 1_500_000];
-  await node.directory.create(room, { media: { maxPublishBitrate: low } });
-  const ann = await joinRoom(browser, node.directory, room, 'ann');
+  await world.node.directory.create(room, { media: { maxPublishBitrate: low } });
+  const ann = await joinRoom(world.browser, world.node.directory, room, 'ann');
   await ann('publishSpeaker', { width: 640, height: 360, encodings: [{ maxBitrate: 1_000_000 }] });
   /** Bits per second over four seconds, UDP and IP aside. */
   const rate = async () => {
@@ -111,9 +93,9 @@ test('a page sends no more than the room allows, and more as soon as it may', { 
   // It begins with an estimate of its own, and a key frame may be on its way.
   await eventually('it knows the limit', () => ann('sending'), ({ available }) => available > 0 && available <= low);
   const limited = await eventually('it keeps to it', rate, (bits) => bits > low / 5 && bits <= 1.2 * low, 60_000);
-  await node.directory.create(room, { media: { maxPublishBitrate: high } });
+  await world.node.directory.create(room, { media: { maxPublishBitrate: high } });
   const raised = await eventually('it sends more', rate, (bits) => bits > 1.3 * low, 60_000);
-  await node.directory.create(room, { media: { maxPublishBitrate: low } });
+  await world.node.directory.create(room, { media: { maxPublishBitrate: low } });
   await eventually('it sends less again', rate, (bits) => bits <= 1.2 * low, 60_000);
   t.diagnostic(`limited to ${low / 1000} kbit/s: ${Math.round(limited / 1000)}; to ${high / 1000}: ${Math.round(raised / 1000)}`);
   shown(CHROMIUM, 'maxPublishBitrate', 'the camera stays below it, grows when it is raised, and goes back when it is lowered');

@@ -1,36 +1,17 @@
 // A page shares its screen.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { launchChromium } from '../lib/chromium.mjs';
-import { mediaNodeProgram, startMediaNode } from '../lib/media-node.mjs';
+import { test } from 'node:test';
 import { eventually, joinRoom } from '../lib/peer.mjs';
-import { ranWith, shown } from './record.mjs';
+import { skip, startPageAndNode } from './page-and-node.mjs';
+import { shown } from './record.mjs';
 import { CHROMIUM } from './table.mjs';
 
-const program = mediaNodeProgram();
-const skip = program ? false : 'no media node has been built: cargo build -p callplane-media-node';
-
-/** @type {Awaited<ReturnType<typeof startMediaNode>>} */
-let node;
-/** @type {import('playwright-core').Browser} */
-let browser;
-
-before(async () => {
-  if (!program) return;
-  node = await startMediaNode(program, '--cors-origin', '*');
-  browser = await launchChromium();
-  ranWith('Chromium', browser.version());
-});
-
-after(async () => {
-  await browser?.close();
-  await node?.stop();
-});
+const world = startPageAndNode();
 
 test('a page shares its screen beside its camera, and another sees both', { skip, timeout: 120_000 }, async (t) => {
-  await node.directory.create('screen');
-  const [ann, bob] = [await joinRoom(browser, node.directory, 'screen', 'ann'), await joinRoom(browser, node.directory, 'screen', 'bob')];
+  await world.node.directory.create('screen');
+  const [ann, bob] = [await joinRoom(world.browser, world.node.directory, 'screen', 'ann'), await joinRoom(world.browser, world.node.directory, 'screen', 'bob')];
   const [camera] = await ann('publishCamera', ['video']);
   const screen = await ann('publishScreen');
   for (const id of [camera, screen.id]) await bob('watch', id);

@@ -57,6 +57,12 @@ impl Caller {
         Ok(caller)
     }
 
+    /// What a request with a bad body is refused with, where credentials may be missing: who has wrong ones, or none, learns
+    /// that first.
+    pub fn refusal(gateway: &Gateway, headers: &HeaderMap, of_body: Problem) -> Problem {
+        Self::of(gateway, headers).err().unwrap_or(of_body)
+    }
+
     /// The name of the backend that asks.
     ///
     /// # Errors

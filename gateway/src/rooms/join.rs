@@ -135,8 +135,7 @@ pub async fn join(
 ) -> Result<Response, Problem> {
     let Body(mut request) = match body {
         Ok(body) => body,
-        // Who has no credentials learns that first.
-        Err(problem) => return Err(Caller::of(&gateway, &headers).err().unwrap_or(problem)),
+        Err(problem) => return Err(Caller::refusal(&gateway, &headers, problem)),
     };
     let link = match &request.link_token {
         Some(token) => Some(verified_link(&gateway, token)?),

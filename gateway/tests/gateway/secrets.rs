@@ -19,7 +19,7 @@ use crate::{
     peer::Peer,
     postgres::Postgres,
     redis_server::Server,
-    world::{API_KEY, Answer, Node, answer, sha256},
+    world::{API_KEY, Answer, Node, answer, answer_to, sha256},
 };
 
 const WRONG_KEY: &str = "fedcba9876543210-a-key-of-somebody-else";
@@ -121,14 +121,7 @@ impl Program {
     }
 
     async fn send(&self, method: &str, path: &str, bearer: &str, body: Value) -> Answer {
-        let mut request = self.request(method, path);
-        if !bearer.is_empty() {
-            request = request.bearer_auth(bearer);
-        }
-        if !body.is_null() {
-            request = request.json(&body);
-        }
-        answer(request).await
+        answer_to(self.request(method, path), bearer, body).await
     }
 
     /// Asks as the backend again and again until the answer has `status`.

@@ -227,14 +227,7 @@ impl World {
 
     /// As `bearer`, with a JSON body.
     pub async fn send(&self, method: &str, path: &str, bearer: &str, body: Value) -> Answer {
-        let mut request = self.request(method, path);
-        if !bearer.is_empty() {
-            request = request.bearer_auth(bearer);
-        }
-        if !body.is_null() {
-            request = request.json(&body);
-        }
-        answer(request).await
+        answer_to(self.request(method, path), bearer, body).await
     }
 
     /// As the backend `shop`.
@@ -248,6 +241,16 @@ impl World {
         assert_eq!(joined.status, 200, "{joined:?}");
         joined.text("token")
     }
+}
+
+pub async fn answer_to(mut request: RequestBuilder, bearer: &str, body: Value) -> Answer {
+    if !bearer.is_empty() {
+        request = request.bearer_auth(bearer);
+    }
+    if !body.is_null() {
+        request = request.json(&body);
+    }
+    answer(request).await
 }
 
 pub async fn answer(request: RequestBuilder) -> Answer {

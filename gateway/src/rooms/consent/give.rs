@@ -107,7 +107,7 @@ pub async fn give_consent(
 ) -> Result<Response, Problem> {
     let Body(request) = match body {
         Ok(body) => body,
-        Err(problem) => return Err(Caller::of(&gateway, &headers).err().unwrap_or(problem)),
+        Err(problem) => return Err(Caller::refusal(&gateway, &headers, problem)),
     };
     let id = call_id(&request.meeting_id).map_err(|problem| problem.field("meetingId"))?;
     let witness = who(&gateway, &headers, &id, &request)?;

@@ -14,7 +14,7 @@ use super::requests::Requests;
 use crate::core::stats::Drop;
 
 pub(super) const COMMON_HEADER: usize = 12;
-const CHUNK_HEADER: usize = 4;
+pub(super) const CHUNK_HEADER: usize = 4;
 
 const DATA: u8 = 0;
 const INIT: u8 = 1;
@@ -25,14 +25,14 @@ const SHUTDOWN: u8 = 7;
 const SHUTDOWN_ACK: u8 = 8;
 const COOKIE_ECHO: u8 = 10;
 const SHUTDOWN_COMPLETE: u8 = 14;
-const RECONFIG: u8 = 130;
+pub(super) const RECONFIG: u8 = 130;
 const FORWARD_TSN: u8 = 192;
 
 const INIT_LENGTH: usize = 20;
 const HEARTBEAT_INFO: u16 = 1;
 const SUPPORTED_EXTENSIONS: u16 = 0x8008;
 const FORWARD_TSN_SUPPORTED: u16 = 0xc000;
-const OUTGOING_RESET: u16 = 13;
+pub(super) const OUTGOING_RESET: u16 = 13;
 const RECONFIG_RESPONSE: u16 = 16;
 
 /// How far ahead of what we have acknowledged a sequence number may be. A window full of messages of a few
@@ -43,7 +43,7 @@ const MAX_STRANGERS: usize = 64;
 /// Requests to reset streams that may wait for data. The standard allows one (RFC 6525 §5.1.1).
 const MAX_RESETS: usize = 2;
 
-/// Requests of ours that the peer may leave unanswered: the association keeps and repeats each.
+/// Requests of ours that the peer may leave unanswered: the association keeps each.
 const MAX_REQUESTS: usize = 2 * super::MAX_STREAMS as usize;
 
 /// What a packet was found to be.

@@ -10,11 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::guard::{COMMON_HEADER, seal, u16_at, u32_at};
+use super::guard::{CHUNK_HEADER, COMMON_HEADER, OUTGOING_RESET, RECONFIG, seal, u16_at, u32_at};
 
-const CHUNK_HEADER: usize = 4;
-const RECONFIG: u8 = 130;
-const OUTGOING_RESET: u16 = 13;
 /// Where the number of a packet's request is.
 const NUMBER: usize = COMMON_HEADER + CHUNK_HEADER + 4;
 /// The peer has not received everything that was sent before the reset.
