@@ -143,7 +143,7 @@ impl Signal {
             socket::accept(&signal, &socket);
             Ok::<(), std::convert::Infallible>(())
         };
-        io.ns("/", (async || {}).with(accept));
+        io.ns("/", (async |socket: SocketRef| socket::connected(&socket)).with(accept));
         let _ = self.0.io.set(io);
         let admitted = middleware::from_fn_with_state(self.clone(), admit);
         Router::new().route_service(PATH, service).layer(admitted)

@@ -20,7 +20,7 @@ use socketioxide::{
     handler::{FromMessage, FromMessageParts},
     socket::Socket,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -55,6 +55,8 @@ struct Inbox {
     sent: mpsc::Sender<Sent>,
     /// Events that did not get in.
     refused: Arc<AtomicU32>,
+    /// From now on the socket can be spoken to.
+    connected: Arc<Notify>,
 }
 
 /// An event on its way into the socket's inbox. Handlers run as tasks of their own, in any order; this is done as the
@@ -98,7 +100,8 @@ fn answer(ack: AckSender, answer: Answer) {
 pub(super) fn accept(signal: &Signal, socket: &SocketRef) {
     let (inbox, sent) = mpsc::channel(MAX_WAITING);
     let refused = Arc::new(AtomicU32::new(0));
-    socket.extensions.insert(Inbox { sent: inbox, refused: Arc::clone(&refused) });
+    let can_speak = Arc::new(Notify::new());
+    socket.extensions.insert(Inbox { sent: inbox, refused: Arc::clone(&refused), connected: Arc::clone(&can_speak) });
     let closing = Closing::default();
     socket.extensions.insert(closing.clone());
     socket.on_fallback(async |_: Arrived| {});
@@ -113,9 +116,20 @@ pub(super) fn accept(signal: &Signal, socket: &SocketRef) {
     socket.on_disconnect(async move || gone.cancel());
     let socket = socket.clone();
     tokio::spawn(async move {
-        connection.serve(socket, sent, &is_gone, &closing).await;
+        match tokio::time::timeout(super::CONNECT_WITHIN, can_speak.notified()).await {
+            Ok(()) => connection.serve(socket, sent, &is_gone, &closing).await,
+            Err(_) => outlet::end(&socket),
+        }
         drop(open);
     });
+}
+
+/// A socket can be spoken to: a client that hears of its connection may be served before that, and what it is told is
+/// refused then.
+pub(super) fn connected(socket: &SocketRef) {
+    if let Some(inbox) = socket.extensions.get::<Inbox>() {
+        inbox.connected.notify_one();
+    }
 }
 
 struct Place {
