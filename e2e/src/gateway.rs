@@ -30,6 +30,9 @@ pub const DIGEST: &str = "5ae2a6e43eef7578e1428ea800e6ac87f44869f4071a791f019b61
 pub const ANSWER: Duration = Duration::from_secs(30);
 /// Where the gateway finds the digests of API keys.
 const API_KEYS: &str = "callplane-api-keys";
+/// Until a gateway has a Secret that was changed: the kubelet takes up to two minutes.
+pub const MOUNTED: Duration = Duration::from_secs(180);
+const AGAIN: Duration = Duration::from_secs(1);
 /// Where the gateway makes rooms.
 const ROOMS: &str = "default";
 
@@ -79,6 +82,18 @@ impl Replica {
         Ok(answer)
     }
 
+    /// Waits until it has the Secret with the API key. A kubelet that was without the API server goes by what it last knew.
+    async fn knows_api_key(&self) -> Result<()> {
+        let path = format!("/v1/rooms/{}/end", CallId::new(ROOMS, "nobody-made-this"));
+        wait::within(&format!("the gateway at {} to know the API key", self.address), MOUNTED, async {
+            while self.ask("PUT", &path, API_KEY, Value::Null).await?.0 == 401 {
+                tokio::time::sleep(AGAIN).await;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// What its metric `name` is.
     ///
     /// # Errors
@@ -118,12 +133,10 @@ impl Replica {
     /// The TURN servers that `user` is told of.
     ///
     /// # Errors
-    /// When there are none.
+    /// When `user` is not let in.
     pub async fn ice_servers(&self, id: &CallId, user: &str) -> Result<Vec<IceServer>> {
         let admitted = self.admit(id, user).await?;
-        let servers: Vec<IceServer> = serde_json::from_value(admitted["iceServers"].clone())?;
-        ensure!(!servers.is_empty(), "{user} is told of no TURN server");
-        Ok(servers)
+        Ok(serde_json::from_value(admitted["iceServers"].clone())?)
     }
 
     /// Enters the call through this replica, as a client does, and hears of it.
@@ -164,7 +177,7 @@ pub async fn replicas(scene: &Scene) -> Result<Vec<Replica>> {
     let mut secret = Secret { string_data: Some([("e2e".to_owned(), DIGEST.to_owned())].into()), ..Default::default() };
     secret.metadata.name = Some(API_KEYS.to_owned());
     secrets.create(&PostParams::default(), &secret).await?;
-    // A new pod has the Secret at once; an old one only after a minute or so.
+    // A new pod has the Secret at once, as a rule; an old one only after a minute or so.
     let ours = ListParams::default().labels(GATEWAY);
     let old: Vec<_> = scene.cluster.pods().list(&ours).await?.iter().map(ResourceExt::name_any).collect();
     for pod in &old {
@@ -183,7 +196,12 @@ pub async fn replicas(scene: &Scene) -> Result<Vec<Replica>> {
     });
     let http = reqwest::Client::builder().no_proxy().timeout(ANSWER).build()?;
     let ip = |pod: &Pod| pod.status.as_ref().and_then(|s| s.pod_ip.clone()).context("a ready pod has an address");
-    pods.await?.iter().map(|pod| Ok(Replica { http: http.clone(), address: format!("{}:8080", ip(pod)?) })).collect()
+    let replica = |pod: &Pod| anyhow::Ok(Replica { http: http.clone(), address: format!("{}:8080", ip(pod)?) });
+    let replicas: Vec<Replica> = pods.await?.iter().map(replica).collect::<Result<_>>()?;
+    for replica in &replicas {
+        replica.knows_api_key().await?;
+    }
+    Ok(replicas)
 }
 
 /// Takes back what [`replicas`] gave, and the rooms that were made on `pool` by REST: they are in a namespace that stays.

@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// Until the operator, which looks every 3 s, has done something about the shared secret.
-const LOOKED_AFTER: Duration = Duration::from_secs(60);
+const LOOKED_AFTER: Duration = Duration::from_secs(120);
 /// Until coturn refuses what was taken out of its Redis.
-const REFUSED: Duration = Duration::from_secs(60);
+const REFUSED: Duration = Duration::from_secs(120);
 /// Between two questions to a server.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Of coturn: who it is, is not believed.

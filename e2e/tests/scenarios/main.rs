@@ -15,4 +15,5 @@ mod an_operator_restart_goes_unnoticed;
 mod calls_outlive_the_api_server;
 mod scale_down_leaves_live_rooms_alone;
 mod the_gateway_makes_rooms;
+mod turn_credentials_rotate_without_a_gap;
 mod two_browsers_talk;
