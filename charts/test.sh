@@ -94,7 +94,7 @@ narrow_rights() {
 
 # Every pod of the chart meets the restricted pod security standard.
 restricted_pods() {
-  render >"$scratch/rendered"
+  render --set postgresql.enabled=true >"$scratch/rendered"
   local pods wanted count
   pods=$(grep --count --extended-regexp '^ *containers:$' "$scratch/rendered")
   for wanted in 'runAsNonRoot: true' 'type: RuntimeDefault' 'readOnlyRootFilesystem: true' \
@@ -113,7 +113,7 @@ one_on_the_host() {
 
 # Nothing that is secret is in what the chart makes: passwords and shared secrets are the operator's.
 no_secrets() {
-  ! render | grep --line-number --extended-regexp '^kind: Secret$|requirepass [^ ]|password=|static-auth-secret'
+  ! render --set postgresql.enabled=true | grep --line-number --extended-regexp '^kind: Secret$|requirepass [^ ]|password=|static-auth-secret'
 }
 
 same_crds() { diff --recursive --exclude '*.toml' --exclude src --exclude tests "$root/crds" "$chart/crds"; }
@@ -133,6 +133,11 @@ check "refused: an issuer without TLS" refused "/gateway/oidc/issuer" --set gate
 check "refused: a demand on tokens that is none" refused "/gateway/oidc/require/0" --set gateway.oidc.issuer=https://login.example --set gateway.oidc.audience=a --set "gateway.oidc.require={scope}"
 check "refused: SQLite for two" refused "SQLite is for one replica" --set records.sqlite.enabled=true
 check "refused: two databases" refused "one database" --set records.sqlite.enabled=true,records.postgresSecret=x,gateway.replicas=1
+check "refused: PostgreSQL here and elsewhere" refused "one database" --set postgresql.enabled=true,records.postgresSecret=x
+check "refused: PostgreSQL and SQLite" refused "one database" --set postgresql.enabled=true,records.sqlite.enabled=true,gateway.replicas=1
+check "refused: PostgreSQL for nobody" refused "set gateway.enabled as well" --set postgresql.enabled=true,gateway.enabled=false
+check "refused: postgresql.replicas" refused "'replicas'" --set postgresql.replicas=2
+check "refused: a volume of no size" refused "/postgresql/storage" --set postgresql.storage=large
 check "refused: records.sqlite.size" refused "'size'" --set records.sqlite.size=1Gi
 check "refused: a top-level key that there is not" refused "'operators'" --set operators.replicas=3
 check "refused: defaultPool.reachability.port" refused "'port'" --set defaultPool.reachability.port=1

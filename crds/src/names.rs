@@ -30,6 +30,8 @@ pub const TURN_SECRET: &str = "callplane-turn";
 pub const COTURN_SECRET: &str = "callplane-coturn";
 /// Secret with the password of the chart's Redis: `password`, `url`, and `redis.conf` for the server itself.
 pub const REDIS_SECRET: &str = "callplane-redis";
+/// Secret with the password of the chart's PostgreSQL: `password`, and `url` for the gateway.
+pub const POSTGRESQL_SECRET: &str = "callplane-postgresql";
 /// Value of [`COMPONENT_LABEL`] on coturn's pods.
 pub const COTURN_COMPONENT: &str = "coturn";
 /// Field manager of rooms' TURN Secrets, and of `status.turnSecretName`.

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# images.sh [project|system]: builds the images and gives them to both machines' containerd. What is
+# images.sh [project|demo|system]: builds the images and gives them to both machines' containerd. What is
 # the same as last time is neither built nor imported again. `system` is what the cluster itself
-# needs (pause, CoreDNS); `project` (the default) is the operator, the media node, the gateway, Redis and coturn.
+# needs (pause, CoreDNS); `project` (the default) is the operator, the media node, the gateway, Redis, coturn and
+# PostgreSQL, and `demo` the same without PostgreSQL, which the demo does not use.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=overlay
@@ -57,12 +58,18 @@ import() {
   say "imported image $name into $(node_name "$machine")"
 }
 
-# base TAG PACKAGE...: a base of the project's images: as much of Debian as a dynamically linked program needs (and a
+# base TAG PACKAGE... [-- DPKG_OPTION...]: a base of the project's images: as much of Debian as a dynamically linked program needs (and a
 # shell, for the Containerfiles), and these packages, from Debian's archive, since no registry need be reachable.
 BASE=localhost/callplane/base
 base() {
-  local reference=$BASE:$1 context=$CONTEXTS/base packages
+  local reference=$BASE:$1 context=$CONTEXTS/base packages names=() options=() option
   shift
+  while (($#)) && [[ $1 != -- ]]; do
+    names+=("$1")
+    shift
+  done
+  for option in "${@:2}"; do options+=(--dpkgopt="$option"); done
+  set -- "${names[@]}"
   buildah_ inspect --type image "$reference" >/dev/null 2>&1 && return 0
   say "building image $reference (about 10 s)"
   packages=$(IFS=,; echo "base-files,libc6,libgcc-s1,dash${*:+,$*}")
@@ -72,7 +79,7 @@ base() {
   # shellcheck disable=SC2016  # $1 is mmdebstrap's
   {
     mmdebstrap --mode=root --format=tar --variant=extract --include="$packages" \
-      --dpkgopt='path-exclude=/usr/share/*' --customize-hook='ln -sf dash "$1/bin/sh"' \
+      --dpkgopt='path-exclude=/usr/share/*' "${options[@]}" --customize-hook='ln -sf dash "$1/bin/sh"' \
       bookworm "$context/base.tar" &&
       buildah_ bud --tag "$reference" "$context"
   } >"$CACHE/base-image.log" 2>&1 || die "image $reference did not build (see $CACHE/base-image.log)"
@@ -94,6 +101,7 @@ project() {
   image gateway "$REPO_DIR/images/gateway.Containerfile" "$target/release/callplane-gateway" "$CONTEXTS/web-app/clients" -- \
     --build-arg "BASE=$BASE:bookworm" --build-arg "BUILDER=$BASE:bookworm" --build-arg "NODE=$BASE:bookworm"
   debian_programs
+  [[ $1 == demo ]] || postgresql
   tag_project
 }
 
@@ -114,14 +122,24 @@ debian_programs() {
   image coturn "$REPO_DIR/images/coturn.Containerfile" -- --build-arg "BASE=$BASE:coturn"
 }
 
+# The same for PostgreSQL.
+postgresql() {
+  # It reads some of its share, and the time zones. The compiler for its queries is left out: the image switches it off.
+  base postgresql postgresql-15 coreutils -- 'path-include=/usr/share/postgresql/*' 'path-include=/usr/share/zoneinfo/*' \
+    'path-exclude=/usr/lib/*/libLLVM*' 'path-exclude=/usr/lib/llvm*' 'path-exclude=/usr/lib/postgresql/*/lib/bitcode/*'
+  image postgresql "$REPO_DIR/images/postgresql.Containerfile" -- --build-arg "BASE=$BASE:postgresql"
+}
+
 # A tag that changes with what the images hold, so that an upgrade is an upgrade: the same tag again
 # would leave the old pods alone.
 tag_project() {
-  local machine name tag
-  tag=dev-$(cat "$(machine_dir 1)"/images/{operator,media-node,gateway,redis,coturn} | sha256sum | cut -c1-8)
+  local machine name tag folder names=(operator media-node gateway redis coturn)
+  folder=$(machine_dir 1)/images
+  [[ ! -e $folder/postgresql ]] || names+=(postgresql)
+  tag=dev-$(cd "$folder" && cat "${names[@]}" | sha256sum | cut -c1-8)
   [[ $(cat "$STATE/tag" 2>/dev/null) != "$tag" ]] || return 0
   for machine in "${MACHINES[@]}"; do
-    for name in operator media-node gateway redis coturn; do
+    for name in "${names[@]}"; do
       on "$machine" ctr --namespace k8s.io images tag --force \
         "localhost/callplane/$name:dev" "localhost/callplane/$name:$tag" >/dev/null
     done
@@ -136,11 +154,11 @@ lock_images() {
 }
 
 case ${1:-project} in
-  project) project ;;
+  project | demo) project "${1:-project}" ;;
   system)
     lock_images
     image pause "$REPO_DIR/images/pause.Containerfile" "$BIN/pause"
     image coredns "$REPO_DIR/images/coredns.Containerfile" "$BIN/coredns"
     ;;
-  *) die "usage: images.sh [project|system]" ;;
+  *) die "usage: images.sh [project|demo|system]" ;;
 esac

@@ -9,6 +9,8 @@ registry=${1:-localhost/callplane}
 tag=${2:-$(cat "$STATE/tag")}
 namespace=callplane-system
 more=("${@:3}")
+# What the scenarios need besides.
+(($#)) || more=(--set postgresql.enabled=true)
 
 # Media nodes announce their machines' addresses, and coturn relays to private ones only where they are named.
 mapfile -t machines < <(kubectl get nodes \

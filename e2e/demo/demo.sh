@@ -57,7 +57,7 @@ tag_by_content() {
 cluster_local() {
   "$CLUSTER_DIR/tools.sh"
   "$CLUSTER_DIR/up.sh"
-  "$CLUSTER_DIR/images.sh"
+  "$CLUSTER_DIR/images.sh" demo
   export KUBECONFIG=$KUBECONFIG_FILE
 }
 

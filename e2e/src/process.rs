@@ -98,8 +98,10 @@ pub async fn signal(pod: &Pod, signal: Signal) -> Result<()> {
             .args(["-c", &format!("kill -s {} {pid}", signal.name())])
             .output()
             .await?;
+        // It may have ended by itself, or with its parent.
+        let gone = || fs::metadata(format!("/proc/{pid}")).is_err();
         ensure!(
-            sent.status.success(),
+            sent.status.success() || gone(),
             "{signal:?} to pid {pid} of pod {}: {}",
             pod.name_any(),
             String::from_utf8_lossy(&sent.stderr)

@@ -52,6 +52,10 @@ pub struct Run {
     #[command(flatten)]
     pub turn: TurnArgs,
 
+    /// HOST:PORT of a PostgreSQL whose password the operator makes, and keeps in the Secret callplane-postgresql.
+    #[arg(long, env = "CALLPLANE_POSTGRESQL_ADDRESS", value_name = "HOST:PORT", value_parser = address)]
+    pub postgresql_address: Option<String>,
+
     /// What is logged, in the syntax of tracing's EnvFilter. Without the Kubernetes library's lines about each failed
     /// request, unless kube_client is named.
     #[arg(long, env = "RUST_LOG", default_value = "info", value_parser = filter)]
@@ -133,6 +137,18 @@ fn namespace(text: &str) -> Result<String, String> {
     }
 }
 
+fn address(text: &str) -> Result<String, String> {
+    let name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    match text.split_once(':') {
+        Some((host, port))
+            if !host.is_empty() && host.chars().all(name) && port.parse::<u16>().is_ok_and(|port| port > 0) =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err("is not HOST:PORT".to_owned()),
+    }
+}
+
 fn room(text: &str) -> Result<CallId, String> {
     let (namespace, name) = text.split_once('/').ok_or("a room is NAMESPACE/NAME")?;
     CallId::new(namespace, name).to_string().parse().map_err(|e: callplane_crds::call_id::InvalidCallId| e.to_string())
@@ -168,6 +184,9 @@ mod tests {
             &["--turn-rotation", "soon"],
             &["--turn-realm", "two words"],
             &["--redis-url", "redis://x", "--redis-address", "x:6379"],
+            &["--postgresql-address", "postgres://x"],
+            &["--postgresql-address", "x"],
+            &["--postgresql-address", "user@x:5432"],
             &["join-token", "--room", "standup", "--user", "ann"],
             &["join-token", "--room", "team/standup", "--user", "ann", "--ttl", "1h"],
             &["join-token", "--room", "team/standup", "--user", "ann", "--role", "king"],

@@ -80,14 +80,14 @@ pub async fn run(namespace: String, config: Run) -> anyhow::Result<()> {
     let (idle, mut all_idle) = channel::channel(true);
     let concurrency = usize::from(config.room_concurrency);
     let acting = Arc::clone(&ctx);
-    let turn = config.turn.settings();
+    let (turn, database) = (config.turn.settings(), config.postgresql_address);
     if turn.is_some() {
         let _ = ctx.turns.set(Arc::default());
     }
     tasks.spawn(async move {
         watch::complete(caches).await;
         synced.send_replace(true);
-        act_while_leading(acting, leads, concurrency, turn, idle).await;
+        act_while_leading(acting, leads, concurrency, (turn, database), idle).await;
     });
     let election = Election::new(client, &namespace, me, claim, clock);
     let drained = async move {
@@ -117,7 +117,7 @@ async fn act_while_leading(
     ctx: Arc<Context>,
     mut leads: channel::Receiver<Leading>,
     concurrency: usize,
-    turn: Option<turn::Settings>,
+    (turn, database): (Option<turn::Settings>, Option<String>),
     idle: channel::Sender<bool>,
 ) {
     loop {
@@ -127,6 +127,9 @@ async fn act_while_leading(
         idle.send_replace(false);
         let mut controllers = JoinSet::new();
         controllers.spawn(keep_keys(Arc::clone(&ctx)));
+        if let Some(address) = &database {
+            controllers.spawn(keep_database(Arc::clone(&ctx), address.clone()));
+        }
         let rooms = Arc::clone(&ctx);
         controllers.spawn(queue::run(Arc::clone(&ctx.rooms), concurrency, move |key| {
             room::reconcile(key, Arc::clone(&rooms))
@@ -183,6 +186,20 @@ async fn keep_keys(ctx: Arc<Context>) {
             Ok(()) => Duration::from_secs(300),
             Err(error) => {
                 tracing::error!(%error, "join keys");
+                KEYS_AGAIN
+            }
+        };
+        tokio::time::sleep(again).await;
+    }
+}
+
+/// Makes the password of the database.
+async fn keep_database(ctx: Arc<Context>, address: String) {
+    loop {
+        let again = match turn::store::ensure_postgresql(&ctx.writer, &ctx.namespace, &address).await {
+            Ok(()) => Duration::from_secs(300),
+            Err(error) => {
+                tracing::error!(%error, "password of the database");
                 KEYS_AGAIN
             }
         };

@@ -67,6 +67,16 @@ app.kubernetes.io/name: callplane
 app.kubernetes.io/component: redis
 {{- end }}
 
+{{- define "callplane.postgresqlSelector" -}}
+app.kubernetes.io/name: callplane
+app.kubernetes.io/component: postgresql
+{{- end }}
+
+{{/* Name of the Secret with the URL of PostgreSQL under url; empty where there is none. */}}
+{{- define "callplane.postgresSecret" -}}
+{{- if .Values.postgresql.enabled }}callplane-postgresql{{ else }}{{ .Values.records.postgresSecret }}{{ end -}}
+{{- end }}
+
 {{/* URLs of TURN servers, one a line. The host * stands for each machine with a ready coturn pod. */}}
 {{- define "callplane.turnUrls" -}}
 {{- if .Values.turn.enabled -}}

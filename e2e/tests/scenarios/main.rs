@@ -13,6 +13,7 @@ mod a_machine_without_power_loses_no_room;
 mod a_media_node_speaks_only_for_itself;
 mod an_operator_restart_goes_unnoticed;
 mod calls_outlive_the_api_server;
+mod records_wait_for_a_database_that_is_away;
 mod scale_down_leaves_live_rooms_alone;
 mod the_gateway_makes_rooms;
 mod turn_credentials_rotate_without_a_gap;

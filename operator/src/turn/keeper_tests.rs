@@ -1,4 +1,4 @@
-use callplane_crds::names::{COTURN_SECRET, REDIS_SECRET};
+use callplane_crds::names::{COTURN_SECRET, POSTGRESQL_SECRET, REDIS_SECRET};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
@@ -128,6 +128,34 @@ async fn the_password_of_redis_is_made_once() {
     one.look(Duration::ZERO).await;
     assert_eq!(*seen.borrow(), None, "nobody relays, so nothing is minted");
     assert_eq!(stored::<Secret>(&server, TURN_SECRET), None);
+}
+
+#[tokio::test]
+async fn the_password_of_postgresql_is_made_once() {
+    let server = Shared::default();
+    let (keeper, _seen) = keeper(&server, plain());
+    let ensure = || store::ensure_postgresql(&keeper.writer, NAMESPACE, "callplane-postgresql.team.svc:5432");
+    ensure().await.unwrap();
+    let secret: Secret = stored(&server, POSTGRESQL_SECRET).unwrap();
+    let password = secret::text(&secret, "password").unwrap();
+    assert!(password.len() == 64 && password.bytes().all(|b| b.is_ascii_hexdigit()), "nothing that SQL has to quote");
+    let url = secret::text(&secret, "url").unwrap();
+    let at = "callplane-postgresql.team.svc:5432/callplane?sslmode=disable";
+    assert_eq!(url, format!("postgres://callplane:{password}@{at}"));
+    let writes = requests(&server, "POST");
+    ensure().await.unwrap();
+    assert_eq!((stored(&server, POSTGRESQL_SECRET), requests(&server, "POST")), (Some(secret), writes));
+
+    let emptied: Secret = serde_json::from_value(
+        json!({"metadata": {"name": POSTGRESQL_SECRET, "namespace": NAMESPACE}, "data": {"password": "c2VjcmV0"}}),
+    )
+    .unwrap();
+    put(&server, &emptied);
+    let refused = ensure().await.unwrap_err();
+    assert!(matches!(&refused, store::StoreError::Unusable(name) if name == POSTGRESQL_SECRET), "{refused}");
+    server.lock().unwrap().fails.push(("GET".into(), 503));
+    assert!(ensure().await.is_err(), "what is not known is not replaced");
+    assert_eq!(requests(&server, "POST"), writes);
 }
 
 #[tokio::test]

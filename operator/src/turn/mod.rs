@@ -12,7 +12,7 @@ pub mod redis;
 pub mod rooms;
 mod servers;
 mod settings;
-mod store;
+pub(crate) mod store;
 
 pub use credential::{Credential, IceServer, ice_servers, is_turn_url, opaque_id};
 pub use keeper::{Keeper, Minting, keep};

@@ -10,7 +10,7 @@ use std::{
 use callplane_crds::{
     CallRoom,
     callroom::{Provision, Turn},
-    names::{JOIN_KEYS_SECRET, REDIS_SECRET, TURN_SECRET},
+    names::{JOIN_KEYS_SECRET, POSTGRESQL_SECRET, REDIS_SECRET, TURN_SECRET},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -60,6 +60,7 @@ async fn nothing_secret_is_logged_measured_or_put_into_other_objects() {
     let ctx = of_two_nodes(&server, true);
     keys::ensure(&ctx.writer, NAMESPACE).await.unwrap();
     store::redis_url(&ctx.writer, NAMESPACE, "callplane-redis.team.svc:6379").await.unwrap();
+    store::ensure_postgresql(&ctx.writer, NAMESPACE, "callplane-postgresql.team.svc:5432").await.unwrap();
     let settings = Settings {
         realm: "callplane".into(),
         urls: vec!["turn:a:3478?transport=udp".into()],
@@ -91,11 +92,12 @@ async fn nothing_secret_is_logged_measured_or_put_into_other_objects() {
     let mut secrets = vec![
         REDIS_PASSWORD.to_owned(),
         text(&secret(REDIS_SECRET), "password").unwrap(),
+        text(&secret(POSTGRESQL_SECRET), "password").unwrap(),
         text(&secret(JOIN_KEYS_SECRET), PRIVATE).unwrap().lines().nth(1).unwrap().to_owned(),
         servers[0]["credential"].as_str().unwrap().to_owned(),
     ];
     secrets.extend(Keys::read(&secret(TURN_SECRET)).unwrap().valid());
-    assert_eq!(secrets.len(), 6, "the present secret and the next one are among them");
+    assert_eq!(secrets.len(), 7, "the present secret and the next one are among them");
 
     // Nothing is answered any more, and then what is there makes no sense.
     server.lock().unwrap().fails.push(("GET".into(), 503));
@@ -108,7 +110,9 @@ async fn nothing_secret_is_logged_measured_or_put_into_other_objects() {
     keeper.look(Duration::ZERO).await;
 
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    for known in ["made the key of join tokens", "made the next shared secret", "is left as it is", "Redis"] {
+    for known in
+        ["made the key of join tokens", "made the next shared secret", "is left as it is", "Redis", POSTGRESQL_SECRET]
+    {
         assert!(log.contains(known), "{known} is not in {log}");
     }
     assert_eq!(stored::<CallRoom>(&server, "r").unwrap().status.unwrap().turn_secret_name.as_deref(), Some("r-turn"));

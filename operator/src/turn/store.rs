@@ -1,7 +1,7 @@
-//! The Secrets of TURN and Redis in the operator's own namespace.
+//! The Secrets of TURN, Redis and PostgreSQL in the operator's own namespace.
 
 use aws_lc_rs::rand::fill;
-use callplane_crds::names::{COTURN_SECRET, REDIS_SECRET};
+use callplane_crds::names::{COTURN_SECRET, POSTGRESQL_SECRET, REDIS_SECRET};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
@@ -89,26 +89,51 @@ pub async fn write(
     written.map(|_| ()).map_err(|source| StoreError::Write { name: name.to_owned(), source })
 }
 
-/// The URL of the Redis at `address`, whose password is made if there is none yet. Whoever made it first wins.
+/// The URL of the Redis at `address`, whose password is made if there is none yet.
 pub async fn redis_url(writer: &Writer, namespace: &str, address: &str) -> Result<String, StoreError> {
-    for _ in 0..2 {
-        if let Some(secret) = read(writer, namespace, REDIS_SECRET).await? {
-            return text(&secret, "url").ok_or_else(|| StoreError::Unusable(REDIS_SECRET.to_owned()));
-        }
-        let password = generate()?;
-        let data = secret::data([
-            ("password", password.clone()),
+    let secret = made_once(writer, namespace, REDIS_SECRET, |password| {
+        [
+            ("password", password.to_owned()),
             ("url", format!("redis://:{password}@{address}/0")),
             ("redis.conf", format!("requirepass {password}\n")),
-        ]);
-        match write(writer, namespace, None, REDIS_SECRET, data).await {
-            Ok(()) => tracing::info!("made the password of Redis"),
+        ]
+    });
+    text(&secret.await?, "url").ok_or_else(|| StoreError::Unusable(REDIS_SECRET.to_owned()))
+}
+
+/// Sees to it that there is a password for the PostgreSQL at `address`. One that is there is not touched.
+pub async fn ensure_postgresql(writer: &Writer, namespace: &str, address: &str) -> Result<(), StoreError> {
+    let secret = made_once(writer, namespace, POSTGRESQL_SECRET, |password| {
+        [
+            ("password", password.to_owned()),
+            // Inside the cluster, and without a certificate.
+            ("url", format!("postgres://callplane:{password}@{address}/callplane?sslmode=disable")),
+        ]
+    });
+    let secret = secret.await?;
+    let usable = ["password", "url"].iter().all(|key| text(&secret, key).is_some_and(|text| !text.is_empty()));
+    usable.then_some(()).ok_or_else(|| StoreError::Unusable(POSTGRESQL_SECRET.to_owned()))
+}
+
+/// The Secret `name`, with what `data` makes of a new password if there is none yet. Whoever made it first wins.
+async fn made_once<const N: usize>(
+    writer: &Writer,
+    namespace: &str,
+    name: &str,
+    data: impl Fn(&str) -> [(&'static str, String); N],
+) -> Result<Secret, StoreError> {
+    for _ in 0..2 {
+        if let Some(secret) = read(writer, namespace, name).await? {
+            return Ok(secret);
+        }
+        match write(writer, namespace, None, name, secret::data(data(&generate()?))).await {
+            Ok(()) => tracing::info!(name, "made a password"),
             // Somebody was faster: theirs is the password.
             Err(StoreError::Write { source: WriteError::Conflict { .. }, .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    Err(StoreError::Unusable(REDIS_SECRET.to_owned()))
+    Err(StoreError::Unusable(name.to_owned()))
 }
 
 /// Sees to it that coturn's configuration names the Redis at `url`.
