@@ -45,20 +45,21 @@ cached() {
 
 build_kube() {
   local name version=k8s.io/component-base/version minor=${KUBERNETES_VERSION#v1.}
-  cd "$CLUSTER_DIR/kube"
-  go build -o "$BIN/kube.new" -ldflags "-s -w -X $version.gitVersion=$KUBERNETES_VERSION \
-    -X $version.gitMajor=1 -X $version.gitMinor=${minor%%.*}" .
-  go build -o "$BIN/pause" -ldflags '-s -w' ./pause
-  mv "$BIN/kube.new" "$BIN/kube" # Not in place: it may be running.
+  # `set -e` does not hold in a function of whose failure the caller speaks.
+  cd "$CLUSTER_DIR/kube" &&
+    go build -o "$BIN/kube.new" -ldflags "-s -w -X $version.gitVersion=$KUBERNETES_VERSION \
+      -X $version.gitMajor=1 -X $version.gitMinor=${minor%%.*}" . &&
+    go build -o "$BIN/pause" -ldflags '-s -w' ./pause &&
+    mv "$BIN/kube.new" "$BIN/kube" || return # Not in place: it may be running.
   for name in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl; do
     ln -sf kube "$BIN/$name"
   done
 }
 
 build_coredns() {
-  cd "$CLUSTER_DIR/coredns"
-  go build -o "$BIN/coredns.new" -ldflags '-s -w' .
-  mv "$BIN/coredns.new" "$BIN/coredns"
+  cd "$CLUSTER_DIR/coredns" &&
+    go build -o "$BIN/coredns.new" -ldflags '-s -w' . &&
+    mv "$BIN/coredns.new" "$BIN/coredns"
 }
 
 build_go() { GOBIN=$BIN go install -ldflags '-s -w' "$1"; }
