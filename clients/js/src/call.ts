@@ -327,6 +327,7 @@ export class Call extends Emitter<CallEvents> {
 
   #onToken(fresh: FreshToken): void {
     this.#tokens.keep(fresh, claims(fresh.token)?.epoch ?? this.#paths.epoch);
+    if (fresh.iceServers) this.#paths.setIceServers(fresh.iceServers);
   }
 
   #setSpeaking(userId: string | undefined): void {

@@ -53,6 +53,11 @@ export class Mesh implements Path {
     await Promise.all([...this.#peers.values()].map((peer) => peer.publish(source, track)));
   }
 
+  setIceServers(iceServers: RTCIceServer[]): void {
+    this.#options = { ...this.#options, iceServers };
+    for (const peer of this.#peers.values()) peer.setIceServers(iceServers);
+  }
+
   /** A track that is not enabled sends silence or black: nothing to do. */
   setPaused(): void {}
 

@@ -38,6 +38,8 @@ export interface Path {
   publish(source: Source, track: MediaStreamTrack | undefined): Promise<void>;
   /** The track goes on to exist but says nothing. */
   setPaused(source: Source, paused: boolean): void;
+  /** ICE servers with fresh credentials, for what is connected from now on, or again. */
+  setIceServers(iceServers: RTCIceServer[]): void;
   /** Who is in the call beside us, by user id. */
   setPeers(userIds: ReadonlySet<string>): void;
   /** Whether there is a connection to everybody that there should be one to. */

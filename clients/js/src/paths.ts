@@ -80,6 +80,7 @@ export class Paths {
    */
   route(offer: RouteOffer, waitMs = 0): void {
     this.#options.tokens.keep(offer, offer.epoch);
+    if (offer.iceServers) this.setIceServers(offer.iceServers);
     this.#waitMs = waitMs;
     const known = this.#open.get(offer.epoch);
     if (known?.path instanceof Mesh) known.path.offerTo(offer.initiator ?? []);
@@ -89,6 +90,12 @@ export class Paths {
     // Whoever asks anew has not kept our word.
     const state = this.#routes.paths.find(({ epoch }) => epoch === offer.epoch);
     if (known && state?.phase === 'flowing') this.#options.ack(offer.epoch, true);
+  }
+
+  /** Credentials of ICE servers end with the token that they came with: all paths go on with these. */
+  setIceServers(iceServers: RTCIceServer[]): void {
+    for (const [epoch, offer] of this.#offers) this.#offers.set(epoch, { ...offer, iceServers });
+    for (const path of this.all) path.setIceServers(iceServers);
   }
 
   /** What is shown has changed: it may be all by now. */
@@ -178,8 +185,10 @@ export class Paths {
     const timeline = new Timeline();
     const backoff = new Backoff();
     const stop = new AbortController();
-    for (let isRetry = again; !this.#closed && !stop.signal.aborted && this.#offers.get(offer.epoch); isRetry = true) {
-      const open: Open = { path: this.#make(offer, { timeline, stop, isRetry }), offer, timeline, stop };
+    for (let isRetry = again; !this.#closed && !stop.signal.aborted; isRetry = true) {
+      const latest = this.#offers.get(offer.epoch);
+      if (!latest) return;
+      const open: Open = { path: this.#make(latest, { timeline, stop, isRetry }), offer, timeline, stop };
       this.#open.set(offer.epoch, open);
       try {
         if (waitMs > 0 && !isRetry) await Promise.all([sleep(waitMs, stop.signal), warmUp()]);

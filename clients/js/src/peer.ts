@@ -69,6 +69,10 @@ export class Peer {
     return this.#pc.getStats();
   }
 
+  setIceServers(iceServers: RTCIceServer[]): void {
+    this.#options = { ...this.#options, iceServers };
+  }
+
   publish(source: Source, track: MediaStreamTrack | undefined): Promise<void> {
     return this.#do(async () => {
       const transceiver = this.#transceiver(source);
@@ -103,8 +107,12 @@ export class Peer {
     this.#tracks.clear();
   }
 
+  #configuration(): RTCConfiguration {
+    return { iceServers: this.#options.iceServers, bundlePolicy: 'max-bundle' };
+  }
+
   #connect(): RTCPeerConnection {
-    const pc = new RTCPeerConnection({ iceServers: this.#options.iceServers, bundlePolicy: 'max-bundle' });
+    const pc = new RTCPeerConnection(this.#configuration());
     pc.onnegotiationneeded = () => {
       // The one who was called answers first; it is heard of the change by the next offer.
       if (this.#options.isInitiator || pc.remoteDescription) void this.#do(() => this.#offer()).catch(() => {});
@@ -152,6 +160,7 @@ export class Peer {
       // It has lost the connection that this would go on with.
       return this.#startOver(true);
     }
+    if (type === 'offer' && !this.#connected && this.#pc.remoteDescription) this.#renew();
     await this.#pc.setRemoteDescription({ type, sdp: withStartBitrate(sdp) });
     this.#remoteSession = session;
     for (const candidate of this.#waiting.splice(0)) await this.#pc.addIceCandidate(candidate).catch(() => {});
@@ -238,8 +247,18 @@ export class Peer {
     this.#restarts += 1;
     if (this.#restarts > MAX_RESTARTS) return this.#options.onFailed();
     // One of the two is enough; the other one does it when the first has not.
-    if (!this.#options.isPolite || this.#restarts > 1) this.#pc.restartIce();
+    if (!this.#options.isPolite || this.#restarts > 1) this.#restartIce();
     this.#expect(CONNECT_MS / MAX_RESTARTS);
+  }
+
+  #restartIce(): void {
+    this.#renew();
+    this.#pc.restartIce();
+  }
+
+  /** Takes the newest credentials: where ICE begins again, since a connection would begin again because of them. */
+  #renew(): void {
+    this.#pc.setConfiguration(this.#configuration());
   }
 
   #transceiver(source: Source): RTCRtpTransceiver | undefined {
@@ -254,7 +273,7 @@ export class Peer {
   /** The connection to the gateway is back: what may have been lost on the way is said again. */
   resume(): void {
     if (this.#connected || this.#closed) return;
-    if (this.#options.isInitiator || this.#pc.remoteDescription) void this.#do(async () => this.#pc.restartIce()).catch(() => {});
+    if (this.#options.isInitiator || this.#pc.remoteDescription) void this.#do(async () => this.#restartIce()).catch(() => {});
   }
 
   #do(what: () => Promise<void>): Promise<void> {

@@ -71,7 +71,7 @@ export class Sfu implements Path {
 
   /** Everything that does not wait for something else is asked at once. */
   async open(local: ReadonlyMap<Source, MediaStreamTrack>): Promise<void> {
-    const { rtpCapabilities, iceServers } = this.#options;
+    const { rtpCapabilities } = this.#options;
     void warmUp();
     const room = this.#api.room();
     const loaded = (async () => this.#device.load({ routerRtpCapabilities: rtpCapabilities ?? (await room).routerRtpCapabilities }))();
@@ -84,6 +84,7 @@ export class Sfu implements Path {
     ]);
     if (this.#closed) return;
     this.#mark('transports');
+    const { iceServers } = this.#options;
     this.#send = this.#wire(this.#device.createSendTransport({ ...send, iceServers }));
     this.#recv = this.#wire(this.#device.createRecvTransport({ ...recv, iceServers }));
     this.#send.on('produce', ({ kind, rtpParameters, appData }, done, fail) => {
@@ -104,6 +105,10 @@ export class Sfu implements Path {
     const done = this.#publishing.then(() => this.#publish(source, track));
     this.#publishing = done.catch(() => {});
     return done;
+  }
+
+  setIceServers(iceServers: RTCIceServer[]): void {
+    this.#options = { ...this.#options, iceServers };
   }
 
   setPaused(source: Source, paused: boolean): void {
@@ -315,6 +320,8 @@ export class Sfu implements Path {
     if (this.#closed || transport.connectionState !== 'disconnected') return;
     try {
       const { iceParameters } = await this.#api.restartIce(transport.id);
+      // Only here: a connection that flows would begin again because of them.
+      await transport.updateIceServers({ iceServers: this.#options.iceServers });
       await transport.restartIce({ iceParameters });
     } catch (error) {
       console.warn('ICE could not be restarted', error);

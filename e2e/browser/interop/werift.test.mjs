@@ -41,7 +41,7 @@ after(async () => {
 });
 
 /** A connection that has failed is made anew so often. */
-const ATTEMPTS = 5;
+const ATTEMPTS = 20;
 
 /**
  * Connects, again where it fails: werift begins its key exchange anew when the node repeats its flight, and then
@@ -82,7 +82,7 @@ async function offerOf(connection) {
   return connection.localDescription?.sdp ?? '';
 }
 
-test('werift plays a page by WHEP, and publishes by WHIP what another page decodes', { timeout: 120_000 }, async () => {
+test('werift plays a page by WHEP, and publishes by WHIP what another page decodes', { timeout: 240_000 }, async () => {
   const [camera, viewer] = [await openPage(browser, empty.url), await openPage(browser, empty.url)];
   await pagePublishes(camera, node, MEDIA_ROOM, 'camera');
 
@@ -125,7 +125,7 @@ test('werift plays a page by WHEP, and publishes by WHIP what another page decod
   shown(WERIFT, 'WHIP', 'publishes VP8 that a page decodes, answers its requests for key frames, and deletes its session');
 });
 
-test('werift exchanges messages with a page', { timeout: 120_000 }, async () => {
+test('werift exchanges messages with a page', { timeout: 240_000 }, async () => {
   const participant = new Participant(node.calls, DATA_ROOM, 'werift');
   const page = await joinRoom(browser, node.calls, DATA_ROOM, 'page');
   const ofPage = await page('openChannel', { label: 'from the page' });

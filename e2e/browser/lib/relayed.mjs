@@ -18,19 +18,29 @@ export function relayOnly({ way, user, server }) {
   const before = new Map();
   const Plain = window.RTCPeerConnection;
 
+  /** @param {RTCConfiguration} configuration @returns {RTCConfiguration} */
+  function relayed(configuration) {
+    const told = configuration.iceServers ?? [];
+    const all = told.map((one) => ({ ...one, urls: [one.urls].flat().filter((url) => urls[way].test(url)) }));
+    // A server that the gateway does not tell of is asked with the credentials that it gave.
+    const iceServers = server && told[0] ? [{ ...told[0], urls: [server] }] : all.filter((one) => one.urls.length > 0);
+    return { ...configuration, iceServers, iceTransportPolicy: 'relay' };
+  }
+
   window.RTCPeerConnection = class extends Plain {
     /** @param {RTCConfiguration} [configuration] */
     constructor(configuration = {}) {
-      const told = configuration.iceServers ?? [];
-      const all = told.map((one) => ({ ...one, urls: [one.urls].flat().filter((url) => urls[way].test(url)) }));
-      // A server that the gateway does not tell of is asked with the credentials that it gave.
-      const iceServers = server && told[0] ? [{ ...told[0], urls: [server] }] : all.filter((one) => one.urls.length > 0);
-      super({ ...configuration, iceServers, iceTransportPolicy: 'relay' });
+      super(relayed(configuration));
       this.addEventListener('icecandidateerror', (event) => {
         const { errorCode, errorText, url } = /** @type {RTCPeerConnectionIceErrorEvent} */ (event);
         console.error(`${url}: ${errorCode} ${errorText}`);
       });
       connections.push(this);
+    }
+
+    /** @param {RTCConfiguration} configuration */
+    setConfiguration(configuration) {
+      super.setConfiguration(relayed(configuration));
     }
   };
 
