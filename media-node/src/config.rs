@@ -180,14 +180,15 @@ impl std::str::FromStr for Announce {
 
 impl Config {
     /// The log filter that `--log` means. What fails on the way to the API server is told by `report`, once,
-    /// with a count.
+    /// with a count; what events carry, which the WebSocket library writes when it is asked for details, by nobody.
     ///
     /// # Errors
     /// When it is none.
     pub fn log_filter(&self) -> Result<EnvFilter, ParseError> {
-        let quiet = ",kube_client=off,kube_client::client::tls=warn";
         let named = self.log.contains("kube_client");
-        EnvFilter::try_new(if named { self.log.clone() } else { format!("{}{quiet}", self.log) })
+        let quiet = if named { "" } else { ",kube_client=off,kube_client::client::tls=warn" };
+        let discreet = ",tungstenite=warn,tokio_tungstenite=warn";
+        EnvFilter::try_new(format!("{}{quiet}{discreet}", self.log))
     }
 
     /// What is wrong with it, in one line.
@@ -407,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kubernetes_library_is_quiet_unless_it_is_named() {
+    fn libraries_are_quiet_unless_named_and_never_tell_what_they_carry() {
         use tracing_subscriber::layer::SubscriberExt;
         let logged = |arguments: &[&str]| {
             let layer = tracing_subscriber::fmt::layer().with_test_writer();
@@ -417,11 +418,15 @@ mod tests {
                     tracing::enabled!(target: "kube_client::client::builder", tracing::Level::ERROR),
                     tracing::enabled!(target: "kube_client::client::tls", tracing::Level::WARN),
                     tracing::enabled!(target: "callplane_media_node::report", tracing::Level::INFO),
+                    tracing::enabled!(target: "tungstenite::protocol", tracing::Level::TRACE),
                 ]
             })
         };
-        assert_eq!(logged(&["--standalone"]), [false, true, true]);
-        assert_eq!(logged(&["--standalone", "--log", "info"]), [false, true, true]);
-        assert_eq!(logged(&["--standalone", "--log", "warn,kube_client=error"]), [true, false, false]);
+        assert_eq!(logged(&["--standalone"]), [false, true, true, false]);
+        assert_eq!(logged(&["--standalone", "--log", "info"]), [false, true, true, false]);
+        assert_eq!(logged(&["--standalone", "--log", "warn,kube_client=error"]), [true, false, false, false]);
+        for all in ["trace", "info,tungstenite=trace"] {
+            assert!(!logged(&["--standalone", "--log", all])[3], "{all}");
+        }
     }
 }
