@@ -23,6 +23,10 @@ use super::{Core, Key};
 const MAX_COMPOUND: usize = 1100;
 /// Reception report blocks in one report (RFC 3550 §6.4.1: five bits).
 const MAX_BLOCKS: usize = 31;
+/// What is said of a limit that no longer holds, in bits per second: Chromium keeps to the last REMB for good.
+const UNLIMITED: u64 = 1_000_000_000;
+/// And how often, since RTCP may get lost.
+const LIFTED: u8 = 3;
 
 pub(super) fn marshal(packet: &dyn Packet) -> Option<Vec<u8>> {
     let mut bytes = vec![0; packet.marshal_size()];
@@ -138,7 +142,13 @@ impl Core {
         // Where the path is estimated here, what that carries is told together with the limit.
         let is_told = transport.receiving.is_some();
         let room = self.rooms.get(&transport.room);
-        let room_limit = room.and_then(|room| room.max_publish_bitrate).filter(|_| !is_told);
+        let mut room_limit = room.and_then(|room| room.max_publish_bitrate).filter(|_| !is_told);
+        if room_limit.is_some() {
+            transport.limit_to_lift = LIFTED;
+        } else if transport.limit_to_lift > 0 && !is_told {
+            transport.limit_to_lift -= 1;
+            room_limit = Some(UNLIMITED);
+        }
         let (mut blocks, mut expected, mut lost) = (Vec::new(), 0, 0);
         for producer in producers {
             let Some(producer) = self.producers.get_mut(producer) else { continue };

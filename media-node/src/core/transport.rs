@@ -105,6 +105,8 @@ pub(crate) struct Transport {
     pub wake: Option<Instant>,
     /// Media in either direction since the last reports.
     pub active: bool,
+    /// How often the client is yet to be told that the room's limit no longer holds.
+    pub limit_to_lift: u8,
     pub traffic: Traffic,
     /// Fraction of the client's packets that did not come, smoothed over a few reports.
     pub loss_received: Option<f64>,
@@ -150,6 +152,7 @@ impl Transport {
             deadlines: Deadlines::default(),
             wake: None,
             active: false,
+            limit_to_lift: 0,
             traffic: Traffic::default(),
             loss_received: None,
             receiving: None,

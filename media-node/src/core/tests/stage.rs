@@ -154,4 +154,10 @@ fn publishers_are_asked_to_keep_to_the_rooms_bitrate() {
     assert!(bitrates.len() >= 2, "{bitrates:?}");
     assert!(bitrates.iter().all(|b| (295_000.0..=300_000.0).contains(b)), "{bitrates:?}");
     assert_eq!(asked(1), [0.0; 0], "who only subscribes is not asked");
+
+    // Browsers keep to what they were told last, so they are told when it is over.
+    stage.world.handle(Command::LimitRoom { room: RoomId(1), limits: RoomLimits::default() });
+    stage.world.run_for(Duration::from_secs(8));
+    let lifted: Vec<f32> = asked(0).into_iter().filter(|b| *b > 300_000.0).collect();
+    assert!(lifted.len() == 3 && lifted.iter().all(|b| *b > 900e6), "{lifted:?}");
 }
