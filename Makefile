@@ -20,7 +20,7 @@ BROWSER = e2e/browser/node_modules/.package-lock.json
 CLIENT = clients/js/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs demo demo-down test unit web interop client-browser fuzz charts-test e2e lint crds openapi manifests cluster-up cluster-down bench-placement bench-sfu bench-switch bench-gateway
+.PHONY: help preflight build programs demo demo-down test unit web interop client-browser fuzz charts-test e2e lint crds openapi manifests cluster-up cluster-down bench-placement bench-sfu bench-switch bench-gateway
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,10 +37,14 @@ demo: ## A call in browsers on a Kubernetes cluster on this machine (CLUSTER=kin
 demo-down: ## Remove the demo, and the cluster that it started
 	@e2e/demo/demo.sh down
 
-test: unit interop client-browser charts-test e2e ## Every test: units, real programs, chart, and the scenarios on a real cluster
+test: preflight unit interop client-browser charts-test e2e ## Every test: units, real programs, chart, and the scenarios on a real cluster
+
+preflight: ## Say what this machine lacks that cannot be installed here
+	@e2e/cluster/preflight.sh
 
 unit: $(BROWSER) $(CLIENT) programs ## Tests that need no cluster
 	@e2e/cluster/tools.sh unit
+	e2e/cluster/preflight.test.sh
 	cargo test $(WORKSPACE) --exclude callplane-e2e
 	media-node/fuzz/run.sh 5
 	cd e2e/browser && npm test
@@ -58,13 +62,14 @@ fuzz: ## Feed the media node's parsers with arbitrary bytes (ARGS="seconds targe
 	media-node/fuzz/run.sh $(or $(ARGS),600)
 
 interop: $(BROWSER) programs ## Real programs against a media node: is docs/interop.md what they show? (ARGS=--write: write it; ARGS="name": those tests)
+	@e2e/cluster/tools.sh browser
 	cd e2e/browser && CALLPLANE_MEDIA_NODE=$(PROGRAMS)/callplane-media-node npm run --silent interop -- $(ARGS)
 
 charts-test: ## Golden tests of the chart
 	@e2e/cluster/tools.sh lint
 	charts/test.sh
 
-e2e: $(BROWSER) programs ## The scenarios on a real cluster (ARGS="name" runs those whose name contains it)
+e2e: preflight $(BROWSER) programs ## The scenarios on a real cluster (ARGS="name" runs those whose name contains it)
 	@e2e/cluster/with.sh e2e/run.sh $(ARGS)
 
 lint: ## Formatting, lints, licences, shell scripts, chart; generated files are up to date
@@ -93,8 +98,8 @@ cluster-up: ## Start the two-node Kubernetes cluster and give it the images
 cluster-down: ## Stop the cluster and remove every trace of it
 	@e2e/cluster/down.sh
 
-bench-placement: ## Measure how fast rooms are placed
-	cargo run --release --locked -p callplane-bench --bin bench-placement
+bench-placement: ## Measure how fast rooms are placed (ARGS="--hold 100000": and how many can be held; ARGS=--help)
+	cargo run --release --locked -p callplane-bench --bin bench-placement -- $(ARGS)
 
 bench-sfu: ## Measure the media node beside other media servers (ARGS="--case camera --peer callplane" for some)
 	@bench/peers/build.sh

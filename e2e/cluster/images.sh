@@ -37,6 +37,8 @@ image() {
     buildah_ rmi --prune >/dev/null 2>&1 || true
     mv "$archive.new" "$archive"
     rm -rf "${CONTEXTS:?}/$name"
+  else
+    say "image $reference: cached"
   fi
   local machine imports=() import
   for machine in "${MACHINES[@]}"; do

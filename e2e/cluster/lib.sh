@@ -26,6 +26,8 @@ KUBERNETES_VERSION=v1.35.4
 HELM_VERSION=v4.3.1
 CARGO_DENY_VERSION=0.20.2
 GO_MINIMUM=1.26
+# What a first run takes on disk, all in all.
+DISK_GB=30
 # Raise it when a change here makes a running cluster unfit for reuse.
 CLUSTER_REVISION=1
 

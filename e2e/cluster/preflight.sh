@@ -11,6 +11,8 @@ printf '%s\n' "go$GO_MINIMUM" "$go" | sort --version-sort --check=quiet ||
 type node npm >/dev/null 2>&1 ||
   die "Node.js is missing: install Node.js 20 or later with npm (https://nodejs.org), then run this again"
 
+command -v cc >/dev/null || die "a C compiler is missing: apt-get install build-essential, then run this again"
+
 [[ ${1:-cluster} == cluster ]] || exit 0
 
 [[ $(uname -s) == Linux ]] || die "the cluster runs on Linux; this is $(uname -s)"
@@ -20,14 +22,23 @@ case $(uname -m) in
 esac
 [[ $EUID == 0 ]] || die "the cluster needs root (namespaces, mounts, containerd): run this as root, or use CLUSTER=kind"
 
-for dir in "$STATE" "$CACHE"; do
-  mkdir -p "$dir"
-  free=$(df --output=avail --block-size=1G "$dir" | tail -n 1)
-  rmdir --ignore-fail-on-non-empty "$dir"
-  ((free >= 8)) || die "less than 8 GB free for $dir: make room, or set CALLPLANE_STATE and CALLPLANE_CACHE"
+# Builds need most of it, once.
+mkdir -p "$STATE" "$CACHE"
+needed=$([[ -d $CACHE/target ]] && echo 8 || echo $((DISK_GB - 8)))
+declare -A wanted=()
+for pair in "$STATE=8" "$CACHE=$needed"; do
+  mount=$(df --output=target "${pair%=*}" | tail -n 1)
+  wanted[$mount]=$((${wanted[$mount]:-0} + ${pair#*=}))
+done
+rmdir --ignore-fail-on-non-empty "$STATE" "$CACHE"
+for mount in "${!wanted[@]}"; do
+  free=$(df --output=avail --block-size=1G "$mount" | tail -n 1)
+  ((free >= ${wanted[$mount]})) ||
+    die "${wanted[$mount]} GB are needed in $mount, and $((free)) are free: make room, or set CALLPLANE_STATE and CALLPLANE_CACHE"
 done
 
-# The addresses must not be somebody else's. (Ports cannot be: the machines have their own.)
+# The addresses must not be somebody else's, where there is a tool to ask. (Ports cannot be: the machines have their own.)
+command -v ip >/dev/null || exit 0
 for machine in "${MACHINES[@]}"; do
   if machine_init "$machine" >/dev/null; then exit 0; fi
 done

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# tools.sh [cluster|lint|unit]: gets every program that running the cluster (the default), `make lint` or
-# `make unit` needs: Debian packages, and pinned programs built into the cache. A second run finds everything
+# tools.sh [cluster|lint|unit|browser]: gets every program that running the cluster (the default), `make lint`,
+# `make unit` or `make interop` needs: Debian packages, and pinned programs built into the cache. A second run finds everything
 # and takes a moment.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 purpose=${1:-cluster}
 case $purpose in
   cluster | lint) "$CLUSTER_DIR/preflight.sh" "$purpose" ;;
-  unit) ;;
-  *) die "usage: tools.sh [cluster|lint|unit]" ;;
+  unit | browser) ;;
+  *) die "usage: tools.sh [cluster|lint|unit|browser]" ;;
 esac
 
 # packages PROBE=PACKAGE...: installs the packages whose program or file is not there.
@@ -31,6 +31,7 @@ cached() {
   local name=$1 key=$2 estimate=$3 began=$EPOCHSECONDS
   shift 3
   if [[ $(cat "$CACHE/stamps/$name" 2>/dev/null) == "$key" && -x $BIN/$name ]]; then
+    say "$name $key: cached"
     return 0
   fi
   say "building $name $key (cold: about $estimate on 2 cores)"
@@ -89,9 +90,15 @@ if [[ $purpose == unit ]]; then
   packages redis-server=redis-server turnserver=coturn openssl=openssl
   exit 0
 fi
+if [[ $purpose == browser ]]; then
+  # Debian's Python comes without what makes environments.
+  python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3-with-venv=python3-venv
+  packages chromium=chromium
+  exit 0
+fi
 if [[ $purpose == cluster ]]; then
   packages containerd=containerd runc=runc /usr/lib/cni/portmap=containernetworking-plugins \
-    conntrack=conntrack iptables=iptables ip=iproute2 nsenter=util-linux openssl=openssl \
+    conntrack=conntrack iptables=iptables ip=iproute2 nsenter=util-linux pgrep=procps openssl=openssl \
     buildah=buildah mmdebstrap=mmdebstrap chromium=chromium curl=curl \
     /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
   sources=$(cat "$CLUSTER_DIR"/kube/{go.mod,go.sum,main.go,pause/main.go} | sha256sum | cut -c1-12)

@@ -167,6 +167,22 @@ end() {
   rm "$file"
 }
 
+# Ports of this machine that the demo is reached at, free but for an earlier demo's.
+own_ports() {
+  local name port tries
+  end page
+  end gateway
+  for name in PAGE_PORT GATEWAY_PORT; do
+    port=${!name}
+    # What has just been ended takes a moment.
+    for tries in {1..30}; do
+      (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || continue 2
+      ((tries == 30)) || sleep 0.1
+    done
+    die "port $port is in use: set $name to another one"
+  done
+}
+
 # said NAME PATTERN: waits until a server has said so, and prints that.
 said() {
   local pid
@@ -253,6 +269,7 @@ down() {
       disown_cluster
       ;;
   esac
+  rm -rf "$DEMO" "$CACHE/kind.kubeconfig"
 }
 
 case $CLUSTER in
@@ -261,6 +278,7 @@ case $CLUSTER in
 esac
 case ${1:-} in
   up)
+    own_ports
     "cluster_$CLUSTER"
     up
     ;;
