@@ -1,5 +1,6 @@
 export { Call } from './call.ts';
 export type { CallEvents, CallState, Participant } from './call-events.ts';
+export { giveConsent, type Consent, type ConsentOptions } from './consent.ts';
 export { DomRendering, showOwn } from './dom.ts';
 export { CallError } from './error.ts';
 export { joinCall, type JoinOptions } from './join.ts';

@@ -4,13 +4,12 @@ import { Call } from './call.ts';
 import { CallError } from './error.ts';
 import { LocalMedia, type MediaRequest } from './local-media.ts';
 import { NoRendering, type Rendering } from './rendering.ts';
-import { readAnswer } from './room-api.ts';
+import { post } from './rest.ts';
 import { Signalling } from './signalling.ts';
 import { claims, Tokens } from './tokens.ts';
 
 /** How long the whole way in may take, in milliseconds. */
 const JOIN_MS = 20_000;
-const REQUEST_MS = 10_000;
 
 export interface JoinOptions {
   /** Origin of the gateway, such as `https://calls.example.org`. */
@@ -23,7 +22,7 @@ export interface JoinOptions {
   /** For guests by link; with a token, the token says. */
   displayName?: string;
   password?: string;
-  /** Proof of a consent that the room asks for. */
+  /** Proof of a consent that the room asks for, as `giveConsent` has it. */
   consentToken?: string;
   /** What to send: asked for here, or already open (a preview). Both by default; `false` sends nothing. */
   media?: MediaRequest | LocalMedia | false;
@@ -105,16 +104,5 @@ async function admit({ url, roomId, token, linkToken, displayName, password, con
     return { token, expiresAt: exp };
   }
   if (linkToken === undefined) throw new CallError('invalid', 'a call is joined with a token or a linkToken');
-  let answer: Response;
-  try {
-    answer = await fetch(new URL(`/v1/rooms/${encodeURIComponent(roomId)}/join`, url), {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ linkToken, displayName, password, consentToken }),
-      signal: AbortSignal.timeout(REQUEST_MS),
-    });
-  } catch (error) {
-    throw new CallError('unreachable', `the gateway could not be reached: ${error instanceof Error ? error.message : error}`);
-  }
-  return readAnswer('join', answer);
+  return post('join', url, `/v1/rooms/${encodeURIComponent(roomId)}/join`, { linkToken, displayName, password, consentToken });
 }

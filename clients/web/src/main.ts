@@ -1,6 +1,6 @@
 // The page: which call the address names, preview, call, and what comes after.
 
-import { DomRendering, joinCall } from '@callplane/client';
+import { DomRendering, giveConsent, joinCall } from '@callplane/client';
 import { showCall } from './call-view.ts';
 import { preview } from './preview.ts';
 import { announce, at, show } from './ui.ts';
@@ -22,9 +22,12 @@ async function run(): Promise<void> {
     show('preview');
     const rendering = new DomRendering();
     let ended: ReturnType<typeof showCall> | undefined;
-    await preview(async ({ media, name, password }) => {
+    await preview(async ({ media, name, password, consents }) => {
+      const where = { url: location.origin, ...address };
+      const proof = consents ? (await giveConsent(where)).consentToken : undefined;
       const call = await joinCall({
-        url: location.origin, ...address, displayName: name, media, rendering, ...(password === undefined ? {} : { password }),
+        ...where, displayName: name, media, rendering,
+        ...(password === undefined ? {} : { password }), ...(proof === undefined ? {} : { consentToken: proof }),
       });
       show('call');
       ended = showCall(call, rendering);

@@ -8,6 +8,8 @@ export interface Choice {
   media: LocalMedia;
   name: string;
   password: string | undefined;
+  /** They agree to what the call asks of them. */
+  consents: boolean;
 }
 
 const NAME_KEY = 'callplane.name';
@@ -66,11 +68,18 @@ export async function preview(join: (choice: Choice) => Promise<void>): Promise<
       button.textContent = 'Joining…';
       localStorage.setItem(NAME_KEY, name.value.trim());
       const password = at<HTMLInputElement>('#password-field').value || undefined;
-      join({ media, name: name.value.trim(), password }).then(() => resolve(), (error: Error) => {
+      const consents = at<HTMLInputElement>('#consent-field').checked;
+      join({ media, name: name.value.trim(), password, consents }).then(() => resolve(), (error: Error) => {
         problem.textContent = sentence(error);
         if (error instanceof CallError && error.code.includes('password')) {
           at('#password-row').hidden = false;
           at('#password-field').focus();
+        }
+        if (error instanceof CallError && error.code === 'consent-required') {
+          const consent = at<HTMLInputElement>('#consent-field');
+          at('#consent-row').hidden = false;
+          consent.required = true;
+          consent.focus();
         }
       }).finally(() => {
         button.disabled = false;
@@ -92,6 +101,7 @@ const SENTENCES: Record<string, string> = {
   'room-not-found': 'There is no such call.',
   'room-full': 'The call is full.',
   'password-required': 'This call has a password.',
+  'consent-required': 'This call is only for those who agree to what is said above.',
   'wrong-password': 'That is not the password of this call.',
   'rate-limited': 'Too many attempts. Wait a moment, then try again.',
   unreachable: 'The server cannot be reached. Is there a connection?',

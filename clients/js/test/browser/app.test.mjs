@@ -2,7 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Lab } from '../../../../e2e/browser/lib/lab.mjs';
@@ -17,19 +19,23 @@ const LATE_MS = 60_000;
 let lab;
 /** @type {import('playwright-core').Browser} */
 let browser;
+/** Where consents are kept. */
+let records = '';
 /** @type {string[]} what the pages complained of */
 const complaints = [];
 
 before(async () => {
   assert.ok(existsSync(`${app}/index.html`), '`make web` builds the app');
   if (pictures) await mkdir(pictures, { recursive: true });
-  lab = await Lab.start({ webRoot: app });
+  records = await mkdtemp(join(tmpdir(), 'callplane-records-'));
+  lab = await Lab.start({ webRoot: app, args: ['--sqlite', join(records, 'records.db')] });
   browser = await launch();
 });
 
 after(async () => {
   await browser?.close();
   await lab?.stop();
+  await rm(records, { recursive: true, force: true });
 });
 
 /** @param {string} link @param {{width: number, height: number}} viewport @param {'dark' | 'light'} colorScheme */
@@ -131,6 +137,27 @@ test('a call with a password asks for it', async () => {
   await page.getByLabel('Password of the call').fill('tea at five');
   await page.keyboard.press('Enter');
   await page.getByText('Nobody else is here yet.').waitFor();
+  await page.context().close();
+});
+
+test('a call that asks for consent is entered by those who give it', async () => {
+  const settings = { maxParticipants: 4, consent: { required: true, version: '2' } };
+  const { roomId } = await lab.rest('POST', '/v1/rooms', { hostId: 'ann', settings });
+  const { linkToken } = await lab.rest('POST', `/v1/rooms/${roomId}/links`, { role: 'guest' });
+  const page = await open(`${lab.url}/join/${roomId}#${linkToken}`, { width: 390, height: 844 }, 'dark');
+  await page.getByLabel('Your name').fill('Gus');
+  await page.getByRole('button', { name: 'Join' }).click();
+  const consent = page.getByLabel('I agree that this call may be recorded');
+  await consent.waitFor();
+  await picture(page, 'consent-phone');
+  await page.getByRole('button', { name: 'Join' }).click();
+  assert.equal(await page.locator('#call').isVisible(), false, 'not without it');
+  assert.deepEqual((await lab.rest('GET', `/v1/rooms/${roomId}/consents`)).consents, []);
+  await consent.check();
+  await page.getByRole('button', { name: 'Join' }).click();
+  await page.getByText('Nobody else is here yet.').waitFor();
+  const { consents } = await lab.rest('GET', `/v1/rooms/${roomId}/consents`);
+  assert.deepEqual(consents.map((/** @type {any} */ { consentType, status, version }) => [consentType, status, version]), [['recording_ai', 'accepted', '2']]);
   await page.context().close();
 });
 
