@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# images.sh [project|demo|system]: builds the images and gives them to both machines' containerd. What is
+# images.sh [project|demo|tests|system]: builds the images and gives them to both machines' containerd. What is
 # the same as last time is neither built nor imported again. `system` is what the cluster itself
 # needs (pause, CoreDNS); `project` (the default) is the operator, the media node, the gateway, Redis, coturn and
-# PostgreSQL, and `demo` the same without PostgreSQL, which the demo does not use.
+# PostgreSQL; `demo` the same without PostgreSQL, which the demo does not use; `tests` the same around the programs that
+# the other tests ran, with debug assertions.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=overlay
@@ -89,18 +90,29 @@ base() {
 }
 
 project() {
-  local target=${CARGO_TARGET_DIR:-$CACHE/target} name
-  say "building the operator, the media node and the gateway (cold: about 10 min on 2 cores)"
-  (cd "$REPO_DIR" && CARGO_TARGET_DIR=$target cargo build --release --locked --quiet \
-    -p callplane-operator -p callplane-media-node -p callplane-gateway)
+  local target=${CARGO_TARGET_DIR:-$CACHE/target} programs=$CONTEXTS/programs name
+  mkdir -p "$programs"
+  if [[ $1 == tests ]]; then
+    # What the other tests ran already: a second build, for release, would take longer than all scenarios.
+    make --no-print-directory --silent -C "$REPO_DIR" programs CARGO_TARGET_DIR="$target"
+    target=$target/debug
+  else
+    say "building the operator, the media node and the gateway (cold: about 10 min on 2 cores)"
+    (cd "$REPO_DIR" && CARGO_TARGET_DIR=$target cargo build --release --locked --quiet \
+      -p callplane-operator -p callplane-media-node -p callplane-gateway)
+    target=$target/release
+  fi
   lock_images
+  for name in operator media-node gateway; do
+    strip --strip-debug -o "$programs/callplane-$name" "$target/callplane-$name"
+  done
   base bookworm
   for name in operator media-node; do
-    image "$name" "$REPO_DIR/images/$name.Containerfile" "$target/release/callplane-$name" -- \
+    image "$name" "$REPO_DIR/images/$name.Containerfile" "$programs/callplane-$name" -- \
       --build-arg "BASE=$BASE:bookworm" --build-arg "BUILDER=$BASE:bookworm"
   done
   web_app
-  image gateway "$REPO_DIR/images/gateway.Containerfile" "$target/release/callplane-gateway" "$CONTEXTS/web-app/clients" -- \
+  image gateway "$REPO_DIR/images/gateway.Containerfile" "$programs/callplane-gateway" "$CONTEXTS/web-app/clients" -- \
     --build-arg "BASE=$BASE:bookworm" --build-arg "BUILDER=$BASE:bookworm" --build-arg "NODE=$BASE:bookworm"
   debian_programs
   [[ $1 == demo ]] || postgresql
@@ -156,11 +168,11 @@ lock_images() {
 }
 
 case ${1:-project} in
-  project | demo) project "${1:-project}" ;;
+  project | demo | tests) project "${1:-project}" ;;
   system)
     lock_images
     image pause "$REPO_DIR/images/pause.Containerfile" "$BIN/pause"
     image coredns "$REPO_DIR/images/coredns.Containerfile" "$BIN/coredns"
     ;;
-  *) die "usage: images.sh [project|demo|system]" ;;
+  *) die "usage: images.sh [project|demo|tests|system]" ;;
 esac

@@ -28,7 +28,7 @@ finish() {
 "$CLUSTER_DIR/tools.sh"
 trap finish EXIT
 "$CLUSTER_DIR/up.sh"
-"$CLUSTER_DIR/images.sh"
+"$CLUSTER_DIR/images.sh" tests
 export CALLPLANE_STATE=$STATE CALLPLANE_CACHE=$CACHE KUBECONFIG=$KUBECONFIG_FILE PATH=$BIN:$PATH
 "$CLUSTER_DIR/install.sh"
 say "running: $*"
