@@ -49,6 +49,8 @@ export class Sfu implements Path {
   #device = newDevice();
   #send: types.Transport | undefined;
   #recv: types.Transport | undefined;
+  /** Ids of the transports that the node has made for us. */
+  #made: string[] = [];
   #published = new Map<Source, Publication>();
   #publishing: Promise<void> = Promise.resolve();
   /** By producer id. */
@@ -77,9 +79,14 @@ export class Sfu implements Path {
     const loaded = (async () => this.#device.load({ routerRtpCapabilities: rtpCapabilities ?? (await room).routerRtpCapabilities }))();
     // Whichever of them fails first says why there is no way.
     room.catch(() => {});
+    const make = async (direction: 'send' | 'recv') => {
+      const made = await this.#api.createTransport(direction);
+      this.#made.push(made.id);
+      return made;
+    };
     const [send, recv] = await Promise.all([
-      this.#api.createTransport('send'),
-      this.#api.createTransport('recv'),
+      make('send'),
+      make('recv'),
       loaded.then(() => this.#mark('loaded')),
     ]);
     if (this.#closed) return;
@@ -145,7 +152,9 @@ export class Sfu implements Path {
   close(): void {
     if (this.#closed) return;
     this.#stop.abort();
-    // The node notices by itself (DTLS close_notify).
+    // Where there is a connection the node notices by itself (DTLS close_notify).
+    const connected = [this.#send, this.#recv].filter((transport) => transport?.connectionState === 'connected');
+    for (const id of this.#made) if (!connected.some((transport) => transport?.id === id)) this.#api.abandon(id);
     this.#send?.close();
     this.#recv?.close();
     for (const id of [...this.#subscribed.keys()]) this.#drop(id);
