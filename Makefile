@@ -56,6 +56,7 @@ web: $(CLIENT) ## Build the JavaScript client and the web app that the gateway s
 
 client-browser: $(BROWSER) web programs ## Calls of the JavaScript client in real browsers, against the programs without a cluster
 	@e2e/cluster/tools.sh
+	cd clients/js && npm run --silent test:signalling
 	cd clients/js && npm run --silent test:browser
 
 fuzz: ## Feed the media node's parsers with arbitrary bytes (ARGS="seconds target...", default 600 each)
