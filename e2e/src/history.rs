@@ -38,6 +38,8 @@ pub struct Seen {
     pub previous: Option<Route>,
     /// The room can be joined.
     pub ready: bool,
+    /// A list told and not the watch, so that versions before this one may have been missed.
+    pub listed: bool,
 }
 
 impl Seen {
@@ -191,11 +193,17 @@ impl History {
         lock(&self.record).relists > 0
     }
 
-    /// How often each room was written after its creation until it was ready, by name.
+    /// How often each room was written after its creation until it was ready, by name. A room of which a version may have
+    /// been missed until then is left out: it would be counted too low.
     pub fn writes_until_ready(&self) -> BTreeMap<String, usize> {
         let (mut writes, mut done) = (BTreeMap::<String, usize>::new(), BTreeSet::new());
         for seen in self.seen() {
             if done.contains(&seen.name) {
+                continue;
+            }
+            if seen.listed {
+                writes.remove(&seen.name);
+                done.insert(seen.name);
                 continue;
             }
             // The first version is the creation, which is not the operator's.
@@ -227,7 +235,7 @@ async fn follow(rooms: Api<CallRoom>, record: Arc<Mutex<Record>>, changed: watch
     let mut events = pin!(watcher(rooms, watcher::Config::default()).default_backoff());
     let mut established = false;
     while let Some(event) = events.next().await {
-        let object = match event {
+        let (object, listed) = match event {
             Ok(watcher::Event::Init) => {
                 lock(&record).relists += usize::from(established);
                 continue;
@@ -237,7 +245,8 @@ async fn follow(rooms: Api<CallRoom>, record: Arc<Mutex<Record>>, changed: watch
                 changed.send_modify(|count| *count += 1);
                 continue;
             }
-            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => object,
+            Ok(watcher::Event::InitApply(object)) => (object, true),
+            Ok(watcher::Event::Apply(object)) => (object, false),
             Ok(watcher::Event::Delete(_)) | Err(_) => continue,
         };
         let status = object.status.clone().unwrap_or_default();
@@ -249,6 +258,7 @@ async fn follow(rooms: Api<CallRoom>, record: Arc<Mutex<Record>>, changed: watch
             ready: condition::is_true(&status.conditions, room::READY),
             route: status.route,
             previous: status.previous_route,
+            listed,
         };
         {
             let mut record = lock(&record);

@@ -84,7 +84,8 @@ fn a_growing_call_moves_to_a_media_node_and_back_when_it_shrinks() {
         // The history is a watch of its own, and may be a moment behind.
         history.until_epoch("standup", 1, NEXT_ROUTE).await?;
         println!("  Ready peer to peer after {:?}, without any media node", history.times_to_ready()[0]);
-        ensure!(history.writes_until_ready()["standup"] == 1, "{:?}", history.writes_until_ready());
+        let writes = history.writes_until_ready();
+        ensure!(writes.get("standup") == Some(&1), "{writes:?}");
 
         let pool = scene.pool(1, |spec| spec.capacity = Capacity { rooms: 1, ..Capacity::default() }).await?;
         ensure!(pool == nowhere, "the pool is called {pool}");
