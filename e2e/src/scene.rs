@@ -14,7 +14,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, LogParams, PostParams},
     core::ObjectMeta,
     runtime::watcher,
@@ -37,6 +37,8 @@ pub const ROOM_READY: Duration = Duration::from_secs(30);
 /// Until something that was deleted is gone. Kubernetes' own controllers may take most of a minute to come back to it
 /// when the API server was away.
 const GONE: Duration = Duration::from_secs(90);
+/// Until an event can be read: it is written after what it tells of, and events wait for each other.
+const TOLD: Duration = Duration::from_secs(60);
 /// Writers of a burst of rooms.
 const WRITERS: usize = 8;
 
@@ -195,6 +197,25 @@ impl Scene {
         wait::until_gone(&self.rooms(), name, GONE).await
     }
 
+    /// Waits for an event with `reason` about this very object, and yields its message.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub async fn told<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &str) -> Result<String> {
+        let (name, uid) = (object.name_any(), object.uid().context("a stored object has a UID")?);
+        let namespace = object.namespace().context("an object in a namespace")?;
+        let events: Api<Event> = Api::namespaced(self.cluster.client.clone(), &namespace);
+        // An object of an earlier run may have borne the same name.
+        let ours = watcher::Config::default().fields(&format!("involvedObject.uid={uid},reason={reason}"));
+        let what = format!("an event {reason} about {name}");
+        let message = wait::until_all(&events, ours, &what, TOLD, |events| {
+            events.values().next().map(|event| event.message.clone().unwrap_or_default())
+        })
+        .await?;
+        println!("  event {reason} about {name}: {message}");
+        Ok(message)
+    }
+
     /// Waits until these pods of callplane are ready.
     ///
     /// # Errors
@@ -273,11 +294,7 @@ impl Scene {
         for namespace in [self.namespace.as_str(), SYSTEM] {
             let events = Api::<Event>::namespaced(self.cluster.client.clone(), namespace).list(&all).await;
             let events = events.map(|events| events.items).unwrap_or_default();
-            let line = |e: &Event| {
-                let (reason, message) = (e.reason.clone().unwrap_or_default(), e.message.clone().unwrap_or_default());
-                format!("event on {}: {reason}: {message}", e.involved_object.name.clone().unwrap_or_default())
-            };
-            lines.extend(events.iter().rev().take(12).map(line));
+            lines.extend(events.iter().rev().take(12).map(Summary::summary));
         }
         let ours = format!("e2e-{}", self.name);
         let concerned = |p: &&Pod| p.labels().get(POOL_LABEL).is_none_or(|pool| *pool == ours);

@@ -1,7 +1,10 @@
 //! How objects are shown in a failure: what a person would ask for first, short.
 
 use callplane_crds::{CallRoom, MediaNode, MediaPool};
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition};
+use k8s_openapi::{
+    api::core::v1::{Event, Pod},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
 use kube::ResourceExt;
 
 /// One line about an object.
@@ -80,6 +83,13 @@ impl Summary for Pod {
             self.metadata.deletion_timestamp.is_some(),
             states.collect::<Vec<_>>().join(", ")
         )
+    }
+}
+
+impl Summary for Event {
+    fn summary(&self) -> String {
+        let (reason, message) = (self.reason.clone().unwrap_or_default(), self.message.clone().unwrap_or_default());
+        format!("event on {}: {reason}: {message}", self.involved_object.name.clone().unwrap_or_default())
     }
 }
 

@@ -120,7 +120,7 @@ fn last_writer(room: &CallRoom) -> String {
 }
 
 async fn one_more_waits_for_capacity(scene: &Scene, pool: &str) -> Result<()> {
-    scene.create("one-more", scene::room_on(pool, TOO_LARGE)).await?;
+    let one_more = scene.create("one-more", scene::room_on(pool, TOO_LARGE)).await?;
     let message = wait::until(&scene.rooms(), "one-more", "to say that it does not fit", scene::ROOM_READY, |room| {
         let placed = room?.status.as_ref()?.conditions.iter().find(|c| c.type_ == PLACED)?;
         (placed.status == "False").then(|| format!("{}: {}", placed.reason, placed.message))
@@ -128,6 +128,8 @@ async fn one_more_waits_for_capacity(scene: &Scene, pool: &str) -> Result<()> {
     .await?;
     println!("  one more: {message}");
     ensure!(message.contains(&format!("{NODES} full")), "the message does not say how many nodes are full: {message}");
+    let event = scene.told(&one_more, "NoCapacity").await?;
+    ensure!(event.contains(&format!("{NODES} full")), "the event does not say how many nodes are full: {event}");
 
     let scale = Patch::Merge(json!({"spec": {"replicas": NODES + 1}}));
     scene.cluster.pools().patch_scale(pool, &PatchParams::default(), &scale).await?;

@@ -13,10 +13,10 @@ use callplane_crds::{
     presence::FailedRoute,
 };
 use callplane_e2e::{Scene, clock, history::History, scenario, scene, wait};
-use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    Api,
+    api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::json;
 
@@ -191,17 +191,5 @@ async fn one_route(scene: &Scene, epoch: i64) -> Result<Route> {
 
 /// Waits until there is an event about the call with `reason`.
 async fn told(scene: &Scene, reason: &str) -> Result<()> {
-    let events: Api<Event> = Api::namespaced(scene.cluster.client.clone(), &scene.namespace);
-    wait::within(&format!("an event {reason}"), NEXT_ROUTE, async {
-        loop {
-            let all = events.list(&ListParams::default()).await?;
-            let found = all.iter().find(|e| e.reason.as_deref() == Some(reason));
-            if let Some(event) = found {
-                println!("  event {}: {}", event.name_any(), event.message.clone().unwrap_or_default());
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    })
-    .await
+    scene.told(&scene.rooms().get("standup").await?, reason).await.map(drop)
 }

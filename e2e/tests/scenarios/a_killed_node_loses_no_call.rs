@@ -18,7 +18,7 @@ fn a_call_goes_on_elsewhere_when_its_node_is_killed() {
     scenario("killed-node", |scene| async move {
         let pool = scene.pool(2, |_| {}).await?;
         scene.create("standup", scene::room_on(&pool, 4)).await?;
-        let (_, first) = scene.ready("standup", scene::ROOM_READY).await?;
+        let (room, first) = scene.ready("standup", scene::ROOM_READY).await?;
         let history = scene.history().await?;
         let call = Call::start(&scene, "standup", 2).await?;
         let before = call.samples().len();
@@ -45,6 +45,10 @@ fn a_call_goes_on_elsewhere_when_its_node_is_killed() {
         ensure!(route.node != first.node, "epoch 2 is on the node that was killed");
         let late = moved.at.saturating_duration_since(ended);
         ensure!(late <= NEW_EPOCH, "epoch 2 came {late:?} after the pod was known to have ended");
+        let event = scene.told(&room, "NodeLost").await?;
+        for node in [first.node_name(), route.node_name()] {
+            ensure!(event.contains(node), "the event about the call does not name {node}: {event}");
+        }
 
         let again = |sample: &Sample| sample.pages.iter().all(|p| p.sees_all(1, 2)).then_some(());
         call.until("the browsers to see each other again", KNOWN, again).await?;
