@@ -1,4 +1,5 @@
-//! How calls end: by their spec, by being empty, with their namespace; and a room that no node may carry says so.
+//! How calls end: by their spec, by being empty, with their room, with their namespace; and a room that no node may carry
+//! says so.
 
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ fn a_call_ends_as_it_was_told_to() {
         tokio::try_join!(
             an_ended_call_tells_its_participants_and_is_deleted_later(&scene, &pool),
             an_empty_call_ends_by_itself(&scene, &pool),
+            a_deleted_call_tells_its_participants(&scene, &pool),
             a_region_without_nodes_is_named(&scene, &pool),
             a_namespace_with_calls_goes_quickly(&scene, &pool),
         )
@@ -54,6 +56,7 @@ async fn an_ended_call_tells_its_participants_and_is_deleted_later(scene: &Scene
     end(scene, "standup").await?;
     let told = events.until("room-closed", BUDGET).await?;
     println!("  the participant was told {:?} after the call was ended: {told}", began.elapsed());
+    ensure!(told["reason"] == "ended", "the participant was told {told}");
     wait::until(&scene.rooms(), "standup", "to have ended", BUDGET, |room| ended(room?).then_some(())).await?;
     wait::until(&scene.cluster.nodes(), route.node_name(), "to let go of the call", BUDGET, |node| {
         node?.status.as_ref()?.rooms.iter().all(|r| r.name != "standup").then_some(())
@@ -93,6 +96,21 @@ async fn an_empty_call_ends_by_itself(scene: &Scene, pool: &str) -> Result<()> {
     api.leave(&call, "alice", &token).await?;
     let budget = BUDGET + longer;
     wait::until(&scene.rooms(), "visited", "to end when it was left", budget, |room| ended(room?).then_some(())).await
+}
+
+async fn a_deleted_call_tells_its_participants(scene: &Scene, pool: &str) -> Result<()> {
+    scene.create("retired", scene::room_on(pool, 4)).await?;
+    let (room, route) = scene.ready("retired", scene::ROOM_READY).await?;
+    let node = scene.cluster.nodes().get(route.node_name()).await?;
+    let token = scene.tokens.mint(&room, route.epoch, "alice")?;
+    let mut events = MediaApi::of(&node)?.events(&scene.call_id("retired"), &token).await?;
+    events.until("room", BUDGET).await.context("the room as it is comes first")?;
+    let began = clock::now();
+    scene.delete("retired").await?;
+    let told = events.until("room-closed", BUDGET).await?;
+    println!("  the participant was told {:?} after the room was deleted: {told}", began.elapsed());
+    ensure!(told["reason"] == "deleted", "the participant was told {told}");
+    Ok(())
 }
 
 async fn a_region_without_nodes_is_named(scene: &Scene, pool: &str) -> Result<()> {
