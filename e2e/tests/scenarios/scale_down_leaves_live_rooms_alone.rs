@@ -90,7 +90,10 @@ fn rooms_by_node(history: &History) -> BTreeMap<String, Vec<String>> {
 async fn cannot_be_evicted(scene: &Scene, node: &str) -> Result<()> {
     let pod = scene.pod(node).await?;
     let safe = pod.annotations().get(SAFE_TO_EVICT_ANNOTATION).map(String::as_str);
-    ensure!(safe == Some("false"), "the cluster autoscaler may take {node} away: {SAFE_TO_EVICT_ANNOTATION} is {safe:?}");
+    ensure!(
+        safe == Some("false"),
+        "the cluster autoscaler may take {node} away: {SAFE_TO_EVICT_ANNOTATION} is {safe:?}"
+    );
     // The refusal is a 429, which clients try again for minutes as a rule.
     let mut config = scene.cluster.config.clone();
     config.default_retry = false;
