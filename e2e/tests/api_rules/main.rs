@@ -5,6 +5,7 @@
 
 mod desk;
 mod identities;
+mod manifests;
 mod nodes;
 mod people;
 mod pools;
