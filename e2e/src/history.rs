@@ -196,23 +196,7 @@ impl History {
     /// How often each room was written after its creation until it was ready, by name. A room of which a version may have
     /// been missed until then is left out: it would be counted too low.
     pub fn writes_until_ready(&self) -> BTreeMap<String, usize> {
-        let (mut writes, mut done) = (BTreeMap::<String, usize>::new(), BTreeSet::new());
-        for seen in self.seen() {
-            if done.contains(&seen.name) {
-                continue;
-            }
-            if seen.listed {
-                writes.remove(&seen.name);
-                done.insert(seen.name);
-                continue;
-            }
-            // The first version is the creation, which is not the operator's.
-            writes.entry(seen.name.clone()).and_modify(|w| *w += 1).or_insert(0);
-            if seen.ready {
-                done.insert(seen.name);
-            }
-        }
-        writes
+        writes_until_ready(&self.seen())
     }
 
     /// Time from the first version of each room to the first that was ready, shortest first.
@@ -229,6 +213,25 @@ impl History {
         times.sort();
         times
     }
+}
+
+fn writes_until_ready(versions: &[Seen]) -> BTreeMap<String, usize> {
+    let (mut writes, mut done) = (BTreeMap::<String, usize>::new(), BTreeSet::new());
+    for seen in versions {
+        if done.contains(&seen.name) {
+            continue;
+        }
+        if seen.listed {
+            writes.remove(&seen.name);
+        } else {
+            // The first version is the creation, which is not the operator's.
+            writes.entry(seen.name.clone()).and_modify(|w| *w += 1).or_insert(0);
+        }
+        if seen.listed || seen.ready {
+            done.insert(&seen.name);
+        }
+    }
+    writes
 }
 
 async fn follow(rooms: Api<CallRoom>, record: Arc<Mutex<Record>>, changed: watch::Sender<usize>) {
@@ -269,5 +272,40 @@ async fn follow(rooms: Api<CallRoom>, record: Arc<Mutex<Record>>, changed: watch
             }
         }
         changed.send_modify(|count| *count += 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_are_counted_where_none_can_have_been_missed() {
+        let at = clock::now();
+        let version = |name: &str, ready, listed| Seen {
+            at,
+            uid: name.to_owned(),
+            name: name.to_owned(),
+            version: String::new(),
+            route: None,
+            previous: None,
+            ready,
+            listed,
+        };
+        let seen = [
+            version("one", false, false),
+            version("two", false, false),
+            version("missed", false, false),
+            version("one", true, false),
+            version("two", false, false),
+            // The watch lists anew, and versions that it has told of already are left out.
+            version("missed", true, true),
+            version("unseen", false, true),
+            version("one", true, true),
+            version("two", true, false),
+            version("unseen", true, false),
+        ];
+        let expected = BTreeMap::from([("one".to_owned(), 1), ("two".to_owned(), 2)]);
+        assert_eq!(writes_until_ready(&seen), expected);
     }
 }
