@@ -1,6 +1,6 @@
 //! MediaNodes.
 
-use callplane_crds::MediaNode;
+use callplane_crds::{MediaNode, medianode::MAX_LISTED_ROOMS};
 use serde_json::json;
 
 use crate::desk::{Case, Keep, desk, refused};
@@ -9,6 +9,8 @@ use crate::desk::{Case, Keep, desk, refused};
 fn a_node_says_what_is_wrong_with_it() {
     desk("nodes", |desk| async move {
         let (fine, refused) = (Case::fine, Case::refused);
+        let capacity = |capacity| json!({"pool": "a", "capacity": capacity});
+        let long = "x".repeat(64);
         let cases = vec![
             fine(json!({"pool": "default"})),
             fine(
@@ -16,7 +18,9 @@ fn a_node_says_what_is_wrong_with_it() {
             ),
             refused(json!({}), "spec.pool", "Required value"),
             refused(json!({"pool": ""}), "spec.pool", "should be at least 1 chars long"),
+            refused(json!({"pool": long}), "spec.pool", "may not be more than 63"),
             refused(json!({"pool": "a", "region": ""}), "spec.region", "should be at least 1 chars long"),
+            refused(json!({"pool": "a", "region": long}), "spec.region", "may not be more than 63"),
             refused(json!({"pool": "a", "rtcPorts": [0]}), "spec.rtcPorts[0]", "should be greater than or equal to 1"),
             refused(
                 json!({"pool": "a", "rtcPorts": [65536]}),
@@ -24,14 +28,43 @@ fn a_node_says_what_is_wrong_with_it() {
                 "should be less than or equal to 65535",
             ),
             refused(json!({"pool": "a", "rtcPorts": vec![1; 65]}), "spec.rtcPorts", "must have at most 64 items"),
+            fine(capacity(json!({"rooms": 4000, "participants": 100_000, "streams": 100_000_000}))),
+            refused(capacity(json!({"rooms": 0})), "spec.capacity.rooms", "should be greater than or equal to 1"),
+            refused(capacity(json!({"rooms": 4001})), "spec.capacity.rooms", "should be less than or equal to 4000"),
             refused(
-                json!({"pool": "a", "capacity": {"rooms": 0}}),
-                "spec.capacity.rooms",
-                "should be greater than or equal to 1",
+                capacity(json!({"participants": 1})),
+                "spec.capacity.participants",
+                "should be greater than or equal to 2",
+            ),
+            refused(
+                capacity(json!({"participants": 100_001})),
+                "spec.capacity.participants",
+                "should be less than or equal to 100000",
+            ),
+            refused(capacity(json!({"streams": 3})), "spec.capacity.streams", "should be greater than or equal to 4"),
+            refused(
+                capacity(json!({"streams": 100_000_001})),
+                "spec.capacity.streams",
+                "should be less than or equal to 100000000",
             ),
             refused(json!({"pool": "a", "cordon": true}), "", r#"unknown field "spec.cordon""#),
         ];
         desk.try_all::<MediaNode>(cases).await
+    });
+}
+
+#[test]
+fn a_report_lists_as_many_rooms_as_fit_into_one_object() {
+    desk("reports", |desk| async move {
+        let nodes = desk.all::<MediaNode>();
+        nodes.create(&json!({"metadata": {"name": "a"}, "spec": {"pool": "p"}}), Keep::Yes).await?;
+        let report = |rooms: usize| {
+            let room = |i| json!({"namespace": "team", "name": format!("r{i}"), "epoch": 1, "participants": 0});
+            json!({"rooms": (0..rooms).map(room).collect::<Vec<_>>()})
+        };
+        nodes.tell("a", &report(MAX_LISTED_ROOMS), Keep::No).await?;
+        let one_more = nodes.tell("a", &report(MAX_LISTED_ROOMS + 1), Keep::No).await;
+        refused(one_more, "status.rooms", "must have at most 4000 items")
     });
 }
 

@@ -98,10 +98,27 @@ fn a_pool_says_what_is_wrong_with_it() {
                 "should be greater than or equal to 1024",
             ),
             refused(reach(ports(20000, 65536)), "spec.reachability.ports.to", "should be less than or equal to 65535"),
+            // These two cannot be wrong alone: the other end is out of its bounds as well, or on the wrong side.
+            refused(
+                reach(ports(65536, 65536)),
+                "",
+                "spec.reachability.ports.from in body should be less than or equal to 65535",
+            ),
+            refused(
+                reach(ports(1023, 1023)),
+                "",
+                "spec.reachability.ports.to in body should be greater than or equal to 1024",
+            ),
             refused(
                 reach(json!({"announce": "media.example.com"})),
                 "spec.reachability.announce",
                 "announce must be an IP address, such as 203.0.113.7: browsers do not resolve names in candidates",
+            ),
+            refused(reach(json!({"announce": "1"})), "spec.reachability.announce", "should be at least 2 chars long"),
+            refused(
+                reach(json!({"announce": "1".repeat(46)})),
+                "spec.reachability.announce",
+                "may not be more than 45",
             ),
             refused(
                 with_workers(5),
@@ -111,6 +128,7 @@ fn a_pool_says_what_is_wrong_with_it() {
             refused(template(json!({"workers": 0})), "spec.template.workers", "should be greater than or equal to 1"),
             refused(template(json!({"workers": 65})), "spec.template.workers", "should be less than or equal to 64"),
             refused(template(json!({"image": ""})), "spec.template.image", "should be at least 1 chars long"),
+            refused(template(json!({"image": "x".repeat(1025)})), "spec.template.image", "may not be more than 1024"),
             refused(
                 template(json!({"imagePullPolicy": "Sometimes"})),
                 "spec.template.imagePullPolicy",

@@ -100,12 +100,15 @@ fn presence_and_routes_are_held_to_their_schema() {
         refused(tell(said(bored)).await, &field("sfuWanted.reason"), "Unsupported value")?;
         refused(tell(json!({"presence": {"participants": 2}})).await, "", "status.presence.since: Required value")?;
 
-        let route = |mode: &str, node: Value| json!({"route": {"epoch": 1, "mode": mode, "node": node, "reason": "Scheduled", "since": AT}});
         let says = "a route through a media node names it in node, and a route of mode P2P names none";
-        tell(route("P2P", Value::Null)).await?;
-        tell(route("SFU", json!("n"))).await?;
-        refused(tell(route("SFU", Value::Null)).await, "status.route", says)?;
-        refused(tell(route("P2P", json!("n"))).await, "status.route", says)
+        for (field, path) in [("route", "status.route"), ("previousRoute", "status.previousRoute")] {
+            let route = |mode: &str, node: Value| json!({field: {"epoch": 1, "mode": mode, "node": node, "reason": "Scheduled", "since": AT}});
+            tell(route("P2P", Value::Null)).await?;
+            tell(route("SFU", json!("n"))).await?;
+            refused(tell(route("SFU", Value::Null)).await, path, says)?;
+            refused(tell(route("P2P", json!("n"))).await, path, says)?;
+        }
+        Ok(())
     });
 }
 

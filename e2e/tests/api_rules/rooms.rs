@@ -27,6 +27,7 @@ fn a_room_says_what_is_wrong_with_it() {
             fine(json!({"ended": true})),
             fine(json!({"media": {"videoCodecs": ["AV1", "VP9", "VP8", "H264"], "simulcast": false,
                 "maxPublishBitrate": 64_000, "lastN": 1, "loudest": 49}})),
+            fine(json!({"media": {"maxPublishBitrate": 100_000_000, "lastN": 49, "loudest": 1}})),
             refused(
                 json!({"media": {"videoCodecs": ["VP8", "VP9", "VP8"]}}),
                 "spec.media",
@@ -39,7 +40,14 @@ fn a_room_says_what_is_wrong_with_it() {
                 "spec.media.maxPublishBitrate",
                 "greater than or equal to 64000",
             ),
+            refused(
+                json!({"media": {"maxPublishBitrate": 100_000_001}}),
+                "spec.media.maxPublishBitrate",
+                "should be less than or equal to 100000000",
+            ),
             refused(json!({"media": {"lastN": 0}}), "spec.media.lastN", "should be greater than or equal to 1"),
+            refused(json!({"media": {"lastN": 50}}), "spec.media.lastN", "should be less than or equal to 49"),
+            refused(json!({"media": {"loudest": 0}}), "spec.media.loudest", "should be greater than or equal to 1"),
             refused(json!({"media": {"loudest": 50}}), "spec.media.loudest", "should be less than or equal to 49"),
             refused(json!({"maxParticipants": 1}), "spec.maxParticipants", "should be greater than or equal to 2"),
             refused(json!({"maxParticipants": 51}), "spec.maxParticipants", "should be less than or equal to 50"),
@@ -84,6 +92,31 @@ fn a_room_says_what_is_wrong_with_it() {
                 "spec.lifetime.ttlSecondsAfterEnded",
                 "should be greater than or equal to 0",
             ),
+            refused(
+                json!({"lifetime": {"ttlSecondsAfterEnded": 2_592_001}}),
+                "spec.lifetime.ttlSecondsAfterEnded",
+                "should be less than or equal to 2592000",
+            ),
+            fine(json!({"turn": {}})),
+            fine(json!({"turn": {"provision": "OnJoin", "ttlSeconds": 60}})),
+            fine(json!({"turn": {"provision": "Secret", "ttlSeconds": 86_400}})),
+            fine(json!({"turn": {"provision": "None"}})),
+            refused(
+                json!({"turn": {"provision": "Always"}}),
+                "spec.turn.provision",
+                r#"Unsupported value: "Always": supported values: "OnJoin", "Secret", "None""#,
+            ),
+            refused(
+                json!({"turn": {"ttlSeconds": 59}}),
+                "spec.turn.ttlSeconds",
+                "should be greater than or equal to 60",
+            ),
+            refused(
+                json!({"turn": {"ttlSeconds": 86_401}}),
+                "spec.turn.ttlSeconds",
+                "should be less than or equal to 86400",
+            ),
+            refused(json!({"turn": {"ttl": 600}}), "", r#"unknown field "spec.turn.ttl""#),
             fine(json!({"topology": {}})),
             fine(
                 json!({"topology": {"mode": "Auto", "p2pMaxParticipants": 6, "packetLossPercent": 1, "stabilizationSeconds": 0}}),
@@ -110,6 +143,16 @@ fn a_room_says_what_is_wrong_with_it() {
                 json!({"topology": {"packetLossPercent": 0}}),
                 "spec.topology.packetLossPercent",
                 "should be greater than or equal to 1",
+            ),
+            refused(
+                json!({"topology": {"packetLossPercent": 101}}),
+                "spec.topology.packetLossPercent",
+                "should be less than or equal to 100",
+            ),
+            refused(
+                json!({"topology": {"stabilizationSeconds": -1}}),
+                "spec.topology.stabilizationSeconds",
+                "should be greater than or equal to 0",
             ),
             refused(
                 json!({"topology": {"stabilizationSeconds": 3601}}),
@@ -250,6 +293,10 @@ fn null_means_absent_and_absent_means_the_default() {
         let made = rooms.create(&consent, Keep::No).await?;
         let full = json!({"required": false, "types": ["recording_ai"], "version": "1"});
         ensure!(made["spec"]["consent"] == full, "it became {}", made["spec"]);
+        let turn = json!({"spec": {"turn": {"provision": null}}, "metadata": {"name": "relays"}});
+        let made = rooms.create(&turn, Keep::No).await?;
+        let full = json!({"provision": "OnJoin", "ttlSeconds": 600});
+        ensure!(made["spec"]["turn"] == full, "it became {}", made["spec"]);
         Ok(())
     });
 }
