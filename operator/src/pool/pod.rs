@@ -117,7 +117,9 @@ fn container(node: &MediaNode, pool: &MediaPoolSpec, default_image: &str) -> Con
         field("POD_IP", "status.podIP"),
         field("HOST_IP", "status.hostIP"),
     ];
-    env.extend(template.env.iter().cloned());
+    // Who the node is and where, no template says: it would write its reports and its lease in another's name.
+    let own: Vec<String> = env.iter().map(|variable| variable.name.clone()).collect();
+    env.extend(template.env.iter().filter(|variable| !own.contains(&variable.name)).cloned());
     Container {
         name: CONTAINER.to_owned(),
         image: Some(template.image.clone().unwrap_or_else(|| default_image.to_owned())),
@@ -251,3 +253,7 @@ fn field(name: &str, path: &str) -> EnvVar {
 fn none_if_empty<T: Clone>(list: &[T]) -> Option<Vec<T>> {
     (!list.is_empty()).then(|| list.to_vec())
 }
+
+#[cfg(test)]
+#[path = "pod_tests.rs"]
+mod tests;

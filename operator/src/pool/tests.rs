@@ -7,19 +7,14 @@ use callplane_crds::{
     condition::is_true,
     mediapool::{Placement, PortRange, Reachability, ReachabilityMode},
 };
-use k8s_openapi::{
-    api::core::v1::ContainerPort,
-    apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString},
-};
-use kube::ResourceExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 
 use super::{
     backoff::Crashes,
     decide::{CORDON_AGE, Hindrance, Plan, SILENT_KEPT, Step, decide},
-    objects,
     observe::{SURPLUS_ANNOTATION, World, observe},
-    pod, report,
+    report,
 };
 use crate::cluster::{Cluster, fixtures::*, node::LossCause};
 
@@ -189,48 +184,6 @@ fn a_settled_pool_says_so_and_says_it_once() {
     assert_eq!(status.selector.as_deref(), Some("callplane.io/pool=p"));
     Arc::make_mut(&mut world.pool).status = Some(status.clone());
     assert_eq!(report::status(&world, &decide(&world, at(50)), at(50)), status);
-}
-
-#[test]
-fn a_pod_is_restricted_owned_and_knows_its_port() {
-    let mut pool = pool("p", 1, Placement::Packed);
-    pool.spec.template.workers = Some(2);
-    pool.spec.reachability.mode = ReachabilityMode::HostPort;
-    let node = objects::node(&pool, "p-abcde", "hash", vec![20_000, 20_001]);
-    assert_eq!(node.metadata.owner_references.as_ref().unwrap()[0].kind, "MediaPool");
-    let pod = pod::pod(&node, &pool.spec, "default-image");
-    assert_eq!((pod.name_any().as_str(), pod.owner_references()[0].kind.as_str()), ("p-abcde", "MediaNode"));
-    assert_eq!(pod.annotations()["cluster-autoscaler.kubernetes.io/safe-to-evict"], "false");
-    let spec = pod.spec.unwrap();
-    assert_eq!((spec.restart_policy.as_deref(), spec.termination_grace_period_seconds), (Some("Never"), Some(3630)));
-    let container = &spec.containers[0];
-    assert_eq!(
-        container.args.as_ref().unwrap().as_slice(),
-        ["--rtc-listen=0.0.0.0:40000", "--workers=2", "--announce=$(HOST_IP):20000", "--drain-timeout=3600s"]
-    );
-    for protocol in ["UDP", "TCP"] {
-        let is_rtc = |port: &&ContainerPort| port.name.as_deref().is_some_and(|name| name.starts_with("rtc"));
-        let ports = container.ports.iter().flatten().filter(is_rtc);
-        let ports = ports.filter(|port| port.protocol.as_deref() == Some(protocol));
-        assert_eq!(
-            ports.map(|p| (p.container_port, p.host_port)).collect::<Vec<_>>(),
-            [(40_000, Some(20_000)), (40_001, Some(20_001))]
-        );
-    }
-    let security = container.security_context.as_ref().unwrap();
-    assert_eq!((security.allow_privilege_escalation, security.read_only_root_filesystem), (Some(false), Some(true)));
-    assert_eq!(objects::budget(&pool).spec.unwrap().min_available, Some(IntOrString::Int(objects::ALL_PODS)));
-}
-
-#[test]
-fn the_template_hash_changes_with_the_template_and_with_nothing_else() {
-    let pool = pool("p", 1, Placement::Packed);
-    let hash = pod::template_hash(&pool.spec);
-    let mut other = pool.spec.clone();
-    other.replicas = 7;
-    assert_eq!(pod::template_hash(&other), hash);
-    other.template.image = Some("newer".into());
-    assert_ne!(pod::template_hash(&other), hash);
 }
 
 use crate::cluster::fixtures::cluster;
