@@ -74,8 +74,14 @@ fn gather(ctx: &Context) {
         let count = standings.get(&standing).copied().unwrap_or(0);
         metrics.nodes.get_or_create(&Label { state: format!("{standing:?}") }).set(count);
     }
-    for (controller, depth) in [("room", ctx.rooms.depth()), ("node", ctx.nodes.depth()), ("pool", ctx.pools.depth())] {
+    let depths = [("room", ctx.rooms.depth()), ("node", ctx.nodes.depth()), ("pool", ctx.pools.depth())];
+    let turn = ctx.turns.get().map(|turns| ("turn", turns.depth()));
+    for (controller, depth) in depths.into_iter().chain(turn) {
         metrics.queue_depth.get_or_create(&Controller { controller }).set(i64::try_from(depth).unwrap_or(i64::MAX));
     }
     metrics.leader.set(ctx.leads().into());
 }
+
+#[cfg(test)]
+#[path = "admin_tests.rs"]
+mod tests;

@@ -73,7 +73,7 @@ pub struct Metrics {
     pub reconciles: Family<Reconcile, Counter>,
     /// How long they took.
     pub reconcile_seconds: Histograms,
-    /// Keys waiting.
+    /// Keys waiting. Of `turn` only where there is TURN.
     pub queue_depth: Family<Controller, Gauge>,
     /// Writes to the API server.
     pub writes: Family<Write, Counter>,
