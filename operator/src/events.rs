@@ -1,4 +1,6 @@
 //! Kubernetes events: what a person would ask about, and nothing that costs a write per room in good times.
+//!
+//! They are written without asking the leader's claim: nothing is decided by them (see `docs/decisions/leader-claim.md`).
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
@@ -9,17 +11,22 @@ use tokio::sync::mpsc;
 
 /// Events that may wait to be written. Further ones are dropped: they must never hold up a new route.
 pub const BACKLOG: usize = 1024;
+/// Bytes of an event's note that the API server takes. The rest is cut off: a refusal may say a lot.
+pub const LONGEST_NOTE: usize = 1024;
+
+/// An event that waits to be written, and what it is about.
+pub(crate) type Waiting = (Event, ObjectReference);
 
 /// Takes events.
 #[derive(Clone)]
 pub struct Events {
-    sender: mpsc::Sender<(Event, ObjectReference)>,
+    sender: mpsc::Sender<Waiting>,
 }
 
 impl Events {
     /// Where events go, and what writes them: spawn the second.
     pub fn new(client: Client, instance: String) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (sender, mut receiver) = mpsc::channel::<(Event, ObjectReference)>(BACKLOG);
+        let (events, mut receiver) = Self::channel();
         let recorder =
             Recorder::new(client, Reporter { controller: "callplane-operator".into(), instance: Some(instance) });
         let write = async move {
@@ -32,7 +39,13 @@ impl Events {
                 }
             }
         };
-        (Self { sender }, write)
+        (events, write)
+    }
+
+    /// Where events go, and where they come out.
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<Waiting>) {
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        (Self { sender }, receiver)
     }
 
     /// Tells about `object` that `action` was done for `reason`.
@@ -42,12 +55,38 @@ impl Events {
         type_: EventType,
         reason: &str,
         action: &str,
-        note: String,
+        mut note: String,
     ) {
+        note.truncate(note.floor_char_boundary(LONGEST_NOTE));
         let event =
             Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None };
         if self.sender.try_send((event, object.object_ref(&()))).is_err() {
             tracing::debug!(reason, "event dropped: too many wait");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::fixtures::room;
+
+    #[test]
+    fn a_note_is_cut_to_what_the_api_server_takes() {
+        let (events, mut receiver) = Events::channel();
+        for (note, left) in [("short".to_owned(), 5), ("x".repeat(5000), 1024), ("☎".repeat(5000), 1023)] {
+            events.tell(&room("r", 1, 4), EventType::Warning, "Reason", "Act", note);
+            let (event, about) = receiver.try_recv().unwrap();
+            assert_eq!((event.note.unwrap().len(), about.name.as_deref()), (left, Some("r")));
+        }
+    }
+
+    #[test]
+    fn events_that_nobody_writes_hold_up_nobody() {
+        let (events, mut receiver) = Events::channel();
+        for _ in 0..2 * BACKLOG {
+            events.tell(&room("r", 1, 4), EventType::Normal, "Reason", "Act", String::new());
+        }
+        assert_eq!(std::iter::from_fn(|| receiver.try_recv().ok()).count(), BACKLOG);
     }
 }

@@ -12,6 +12,7 @@ use callplane_crds::mediapool::Placement;
 use kube::{Client, Resource, client::Body};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tower::service_fn;
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     clock::Clock,
     cluster::{Cluster, fixtures::cluster},
     context::{Context, Parts},
-    events::Events,
+    events::{Events, Waiting},
     leader::Claim,
     metrics::Metrics,
 };
@@ -39,6 +40,8 @@ pub(crate) struct Server {
     pub(crate) forgets: u32,
     /// Requests that begin so are refused with this code.
     pub(crate) fails: Vec<(String, u16)>,
+    /// Kubernetes events of each operator, which are not written.
+    events: Vec<mpsc::Receiver<Waiting>>,
 }
 
 /// A server that clients and tests share.
@@ -206,6 +209,18 @@ pub(crate) fn requests(server: &Shared, prefix: &str) -> usize {
     server.lock().unwrap().requests.iter().filter(|(request, _)| request.starts_with(prefix)).count()
 }
 
+/// What people were told since they were last asked, in order: how bad it is, the reason, and what it is about.
+pub(crate) fn told(server: &Shared) -> Vec<String> {
+    let mut server = server.lock().unwrap();
+    let waiting = server.events.iter_mut().flat_map(|events| std::iter::from_fn(move || events.try_recv().ok()));
+    let word = |(event, about): Waiting| {
+        let of = |part: Option<String>| part.unwrap_or_default();
+        assert!(!event.action.is_empty() && about.uid.is_some(), "{event:?} about {about:?}");
+        format!("{:?} {} {}/{}", event.type_, event.reason, of(about.kind), of(about.name))
+    };
+    waiting.map(word).collect()
+}
+
 /// All that `server` holds and was told outside of Secrets, as text.
 pub(crate) fn elsewhere(server: &Shared) -> String {
     let server = server.lock().unwrap();
@@ -241,7 +256,8 @@ pub(crate) fn operator(server: &Shared, claims: bool, cluster: Cluster) -> Arc<C
     if claims {
         claim.renewed(clock.now().mono);
     }
-    let (events, _unwritten) = Events::new(client.clone(), "test".into());
+    let (events, unwritten) = Events::channel();
+    server.lock().unwrap().events.push(unwritten);
     let ctx = Context::new(Parts {
         writer: Writer::new(client, claim, clock, Arc::clone(&metrics)),
         clock,

@@ -9,7 +9,7 @@ use super::reconcile;
 use crate::{
     cluster::{Cluster, fixtures::*, node::Life},
     context::Context,
-    fake::{Shared, drop_object, operator, put, requests, stored},
+    fake::{Shared, drop_object, operator, put, requests, stored, told},
     queue::Next,
     room,
 };
@@ -96,6 +96,7 @@ async fn a_relabelled_pod_is_not_a_dead_one() {
     }
     assert_eq!(requests(&server, "GET /api/v1/namespaces/team/pods/a"), 1);
     assert!(ctx.cluster().node("a").unwrap().lost.is_none());
+    assert_eq!(told(&server), [""; 0]);
 }
 
 #[tokio::test]
@@ -119,6 +120,7 @@ async fn a_pod_that_is_really_gone_or_ended_unwatched_sends_its_rooms_away() {
         assert_eq!((node.as_str(), epoch), ("b", 2), "{expected}");
         let said = ctx.cluster().node("a").unwrap().lost.clone().unwrap().cause.to_string();
         assert_eq!(said, expected);
+        assert_eq!(told(&server), ["Warning NodeLost MediaNode/a", "Warning NodeLost CallRoom/r"], "each one once");
     }
 }
 

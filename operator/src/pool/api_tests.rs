@@ -12,7 +12,7 @@ use super::{objects::ALL_PODS, reconcile};
 use crate::{
     cluster::{Cluster, fixtures::*},
     context::Context,
-    fake::{Shared, operator, put, requests, stored},
+    fake::{Shared, operator, put, requests, stored, told},
     queue::Next,
 };
 
@@ -101,6 +101,7 @@ async fn without_its_budget_a_pool_makes_no_pods_and_does_all_else() {
     assert_eq!(pass(&ctx).await, Next::Retry);
     assert_eq!(requests(&server, "POST /api/v1"), 0);
     assert!(stored::<MediaNode>(&server, "a").is_none(), "the dead are buried");
+    assert_eq!(told(&server), ["Warning NodeReplaced MediaPool/p"]);
 }
 
 #[tokio::test]
@@ -114,6 +115,25 @@ async fn a_pod_that_is_refused_does_not_keep_the_rest_of_the_pool_waiting() {
     assert!(stored::<MediaNode>(&server, "c").is_none(), "the dead are buried");
     let cordoned = ["a", "b"].map(|name| stored::<MediaNode>(&server, name).unwrap().spec.cordoned);
     assert_eq!(cordoned, [true, false], "and what is too many is cordoned, although it stands behind the refused pod");
+    let expected =
+        ["Warning NodeReplaced MediaPool/p", "Warning PodRefused MediaPool/p", "Normal Cordoned MediaPool/p"];
+    assert_eq!(told(&server), expected);
+}
+
+#[tokio::test]
+async fn what_is_too_many_is_cordoned_and_taken_back_and_both_are_said() {
+    let (server, ctx) = world(1, &[blank("a"), node("b", 1, 10)], |_| ());
+    pass(&ctx).await;
+    assert_eq!(told(&server), ["Normal Cordoned MediaPool/p"]);
+    let cordoned: MediaNode = stored(&server, "a").unwrap();
+    assert!(cordoned.spec.cordoned);
+
+    let mut wanted = pool("p", 2, Placement::Packed);
+    wanted.spec.capacity = cordoned.spec.capacity;
+    ctx.cluster().apply_pool(wanted);
+    pass(&ctx).await;
+    assert!(!stored::<MediaNode>(&server, "a").unwrap().spec.cordoned);
+    assert_eq!(told(&server), ["Normal Uncordoned MediaPool/p"]);
 }
 
 #[tokio::test]

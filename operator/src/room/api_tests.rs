@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use callplane_crds::{CallRoom, Presence, RouteMode};
+use callplane_crds::{CallRoom, Presence, RouteMode, mediapool::Placement};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use super::reconcile;
 use crate::{
     cluster::fixtures::*,
     context::Context,
-    fake::{Shared, of_two_nodes, put, requests, sees, stored},
+    fake::{Shared, of_two_nodes, operator, put, requests, sees, stored, told},
     queue::Next,
 };
 
@@ -125,6 +125,33 @@ async fn who_does_not_lead_writes_nothing() {
     // Not forgotten: the claim may only have lapsed for a moment.
     assert_eq!(reconcile(key("r"), Arc::clone(&ctx)).await, Next::RetrySoon);
     assert_eq!(requests(&server, ""), 0);
+}
+
+#[tokio::test]
+async fn a_room_that_fits_nowhere_says_so_once() {
+    let server = Shared::default();
+    let ctx = operator(&server, true, cluster(&[("a", 0)], Placement::Packed));
+    put(&server, &room("r", 5, 4));
+    for _ in 0..3 {
+        sees(&ctx, room_at(&server, "r"));
+        assert!(matches!(reconcile(key("r"), Arc::clone(&ctx)).await, Next::After(_)));
+    }
+    assert_eq!((told(&server), requests(&server, "PATCH")), (vec!["Warning NoCapacity CallRoom/r".to_owned()], 1));
+}
+
+#[tokio::test]
+async fn a_status_that_is_refused_is_told_to_people_and_one_that_fails_is_not() {
+    let server = Shared::default();
+    let ctx = of_two_nodes(&server, true);
+    put(&server, &room("r", 5, 4));
+    sees(&ctx, room_at(&server, "r"));
+    let fails = |code| server.lock().unwrap().fails = vec![("PATCH".to_owned(), code)];
+    fails(503);
+    assert_eq!(reconcile(key("r"), Arc::clone(&ctx)).await, Next::RetrySoon);
+    assert_eq!(told(&server), [""; 0]);
+    fails(422);
+    assert_eq!(reconcile(key("r"), Arc::clone(&ctx)).await, Next::Retry);
+    assert_eq!(told(&server), ["Warning StatusRefused CallRoom/r"]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     cluster::fixtures::{key, room, wall},
     context::Context,
-    fake::{Shared, of_two_nodes, put, requests, sees, stored},
+    fake::{Shared, of_two_nodes, put, requests, sees, stored, told},
 };
 
 const TTL: i32 = 600;
@@ -128,8 +128,10 @@ async fn a_refused_secret_is_told_and_the_room_goes_on() {
     server.lock().unwrap().fails.push(("PATCH /api/v1/namespaces/team/secrets".into(), 422));
     assert_eq!(look(&ctx, &Arc::default()).await, Next::After(REFUSED_AGAIN));
     assert_eq!(requests(&server, "PATCH /apis/callplane.io"), 0, "no status names what is not there");
+    assert_eq!(told(&server), ["Warning TurnSecretRefused CallRoom/r"]);
     server.lock().unwrap().fails = vec![("PATCH /api/v1/namespaces/team/secrets".into(), 503)];
     assert_eq!(look(&ctx, &Arc::default()).await, Next::RetrySoon, "an API server that is away is tried again");
+    assert_eq!(told(&server), [""; 0], "and is nothing that the room's people could mend");
 }
 
 #[tokio::test]
