@@ -215,7 +215,7 @@ pub(crate) fn told(server: &Shared) -> Vec<String> {
     let waiting = server.events.iter_mut().flat_map(|events| std::iter::from_fn(move || events.try_recv().ok()));
     let word = |(event, about): Waiting| {
         let of = |part: Option<String>| part.unwrap_or_default();
-        assert!(!event.action.is_empty() && about.uid.is_some(), "{event:?} about {about:?}");
+        assert!(!event.action.is_empty() && about.uid.is_some(), "{} about {about:?}", event.reason);
         format!("{:?} {} {}/{}", event.type_, event.reason, of(about.kind), of(about.name))
     };
     waiting.map(word).collect()

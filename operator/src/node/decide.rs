@@ -55,8 +55,7 @@ pub fn decide(world: &World, now: Now) -> Plan {
     let pod_in_doubt = world.is_managed
         && match world.pod {
             PodSight::Left { .. } => true,
-            // A node that reported has, or had, a pod.
-            PodSight::Unseen => world.has_reported,
+            PodSight::Unseen => world.has_run,
             _ => false,
         };
     if let Some(lost) = &world.lost {
@@ -114,7 +113,7 @@ mod tests {
         let now = Now { mono: s(100), wall: Timestamp::UNIX_EPOCH };
         let world = World {
             is_managed: true,
-            has_reported: true,
+            has_run: true,
             pod: there(),
             lease: LeaseState::Fresh(s(104)),
             lost: None,
@@ -140,14 +139,14 @@ mod tests {
             (World { pod: PodSight::Gone, ..world.clone() }, Plan::Lose(LossCause::PodGone)),
             (World { pod: PodSight::Unseen, ..world.clone() }, Plan::ConfirmPod),
             (
-                World { pod: PodSight::Unseen, has_reported: false, ..world.clone() },
+                World { pod: PodSight::Unseen, has_run: false, ..world.clone() },
                 Plan::Rest(Some(Duration::from_millis(4005))),
             ),
             (
                 World { pod: PodSight::Unseen, is_managed: false, ..world.clone() },
                 Plan::Rest(Some(Duration::from_millis(4005))),
             ),
-            (World { pod: left(), has_reported: false, ..world.clone() }, Plan::ConfirmPod),
+            (World { pod: left(), has_run: false, ..world.clone() }, Plan::ConfirmPod),
             (World { pod: left(), asked: Some(s(97)), ..world.clone() }, soon(2005)),
             (
                 World { pod: left(), asked: Some(s(97)), lease: LeaseState::Expired, ..world.clone() },

@@ -16,8 +16,8 @@ use crate::{
 pub struct World {
     /// The operator made it, so it has a pod.
     pub is_managed: bool,
-    /// It reported at least once.
-    pub has_reported: bool,
+    /// Something shows that it ran, so it has, or had, a pod.
+    pub has_run: bool,
     /// Its pod.
     pub pod: PodSight,
     /// Its lease.
@@ -49,7 +49,7 @@ pub fn observe(cluster: &Cluster, name: &str, now: Now) -> Option<World> {
         absent: node.object.is_none().then(absent),
         asked: node.asked,
         is_managed: node.is_managed(),
-        has_reported: node.has_reported(),
+        has_run: !node.is_blank(),
         pod: node.pod.clone(),
         lease: node.lease_state(cluster.contact(), now.mono),
         lost: node.lost.clone(),

@@ -31,7 +31,8 @@ fn world(replicas: i32, nodes: &[MediaNode], change: impl FnOnce(&mut Cluster)) 
         put(&server, node);
         cluster.apply_node(node.clone(), at(0).mono);
     }
-    renew(&mut cluster, nodes.iter().filter_map(|n| n.metadata.name.as_deref()), 0);
+    let running = nodes.iter().filter(|n| n.status.is_some());
+    renew(&mut cluster, running.filter_map(|n| n.metadata.name.as_deref()), 0);
     change(&mut cluster);
     (server.clone(), operator(&server, true, cluster))
 }

@@ -201,7 +201,7 @@ fn is_leaving(node: &NodeSight) -> bool {
     node.standing == Standing::Leaving && !matches!(node.pod, PodSight::Left { .. })
 }
 
-/// Nothing is routed there, and the node agrees or never had anything.
+/// Nothing is routed there, and the node agrees or never ran.
 pub fn is_empty(node: &NodeSight) -> bool {
     node.routed == 0 && (node.is_blank || node.counted == Some((0, 0)))
 }

@@ -52,13 +52,18 @@ pub struct NodeSight {
     pub routed: usize,
     /// Rooms and people by its own recent report.
     pub counted: Option<(usize, i64)>,
-    /// It never reported, so nothing was ever routed to it.
+    /// Nothing shows that it ever ran, so nobody is on it.
     pub is_blank: bool,
     /// What is taken of it.
     pub committed: Demand,
 }
 
 impl NodeSight {
+    /// Whether its status holds a report.
+    pub fn has_reported(&self) -> bool {
+        self.object.status.as_ref().is_some_and(|s| s.reported_at.is_some())
+    }
+
     /// How long ago it was made; unknown for one that the API server did not date.
     pub fn age(&self, now: Now) -> Option<Duration> {
         let made = self.object.metadata.creation_timestamp.as_ref()?.0;
@@ -101,7 +106,7 @@ fn sight(cluster: &Cluster, name: &str, node: &NodeEntry, now: Now) -> Option<No
         cordoned_for: node.cordoned.map(|since| now.mono.saturating_sub(since)),
         routed: node.account.room_count(),
         counted: node.fresh_counts(now.mono),
-        is_blank: !node.has_reported(),
+        is_blank: node.is_blank(),
         committed: node.account.committed(),
         object,
     })

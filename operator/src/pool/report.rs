@@ -60,7 +60,7 @@ pub fn status(world: &World, plan: &Plan, now: Now) -> MediaPoolStatus {
         condition(condition::pool::AVAILABLE, Status::False, reason, message)
     };
     let starting =
-        count(&|n| n.is_blank && !matches!(n.pod, PodSight::Left { .. } | PodSight::Ended(_) | PodSight::Gone));
+        count(&|n| !n.has_reported() && !matches!(n.pod, PodSight::Left { .. } | PodSight::Ended(_) | PodSight::Gone));
     let leaving = count(&|n| n.is_surplus || n.standing == Standing::Leaving);
     let moving = starting + leaving > 0 || plan.steps.iter().any(|s| !matches!(s, Step::Resize { .. }));
     let progressing = match unready {

@@ -7,7 +7,11 @@ use callplane_crds::{
     condition::is_true,
     mediapool::{Placement, PortRange, Reachability, ReachabilityMode},
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::{
+    api::core::v1::{Pod, PodCondition},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use kube::ResourceExt;
 use proptest::prelude::*;
 
 use super::{
@@ -186,54 +190,6 @@ fn a_settled_pool_says_so_and_says_it_once() {
     assert_eq!(report::status(&world, &decide(&world, at(50)), at(50)), status);
 }
 
-use crate::cluster::fixtures::cluster;
-
-proptest! {
-    /// Whatever the nodes look like: none goes that has a room, a person, or an unknown; and never more than are too many.
-    #[test]
-    fn scale_down_never_takes_a_node_with_a_call(
-        nodes in prop::collection::vec((prop::bool::ANY, 0usize..3, 0i32..3, prop::bool::ANY, 0u64..60), 1..8),
-        replicas in 0i32..8,
-    ) {
-        let names: Vec<String> = (0..nodes.len()).map(|i| format!("n{i}")).collect();
-        let mut cluster = cluster(&names.iter().map(|n| (n.as_str(), 10)).collect::<Vec<_>>(), Placement::Packed);
-        for t in (0..=60).step_by(4) {
-            renew(&mut cluster, names.iter().map(String::as_str), t);
-        }
-        for (name, (is_surplus, rooms, people, blank, reported)) in names.iter().zip(&nodes) {
-            let mut node = if *is_surplus { surplus(node(name, 2, 10), 2) } else { node(name, 2, 10) };
-            cluster.apply_node(node.clone(), at(0).mono);
-            let listed: Vec<(&str, i64, i32)> = if *people > 0 { vec![("x", 1, *people)] } else { vec![] };
-            node = if *blank { MediaNode { status: None, ..node } } else { reporting(node, 3, *reported + 1, &listed) };
-            node.metadata.resource_version = Some("3".into());
-            cluster.apply_node(node, at(*reported).mono);
-            for r in 0..*rooms {
-                cluster.apply_room(placed(&format!("{name}-{r}"), 1, 4, name), at(0).mono);
-            }
-        }
-        let world = world(&mut cluster, replicas, 60);
-        let plan = decide(&world, at(60));
-        for step in &plan.steps {
-            if let Step::Remove { node } = step {
-                let seen = world.nodes.iter().find(|n| n.name == *node).unwrap();
-                let (is_surplus, rooms, people, blank, reported) = nodes[names.iter().position(|n| n == node).unwrap()];
-                prop_assert!(is_surplus && rooms == 0, "{seen:?}");
-                prop_assert!(blank || (people == 0 && reported >= 30), "{seen:?}");
-            }
-            prop_assert!(!matches!(step, Step::Bury { .. }), "none of them is dead");
-        }
-        let count = |of: fn(&Step) -> bool| i32::try_from(plan.steps.iter().filter(|s| of(s)).count()).unwrap();
-        let active = i32::try_from(nodes.iter().filter(|n| !n.0).count()).unwrap();
-        let (cordons, back, made) = (
-            count(|s| matches!(s, Step::Cordon { .. })),
-            count(|s| matches!(s, Step::Uncordon { .. })),
-            count(|s| matches!(s, Step::Create { .. })),
-        );
-        prop_assert!(cordons <= (active - replicas).max(0));
-        prop_assert_eq!(back + made, (replicas - active).max(0));
-    }
-}
-
 #[test]
 fn a_pool_whose_reachability_is_of_the_future_keeps_its_nodes_and_makes_none() {
     let mut cluster = cluster(&[("a", 10)], Placement::Packed);
@@ -245,4 +201,145 @@ fn a_pool_whose_reachability_is_of_the_future_keeps_its_nodes_and_makes_none() {
     assert_eq!((plan.steps.as_slice(), &plan.hindrance), (&[][..], &Some(Hindrance::UnknownReachability)));
     let said = report::status(&world, &plan, at(0)).conditions[0].clone();
     assert_eq!((said.status.as_str(), said.reason.as_str()), ("False", "UnknownReachability"));
+}
+
+/// What there is of a node, besides the routes that name it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Trace {
+    /// A report of that second, about so many people.
+    Report(u64, i32),
+    /// Nothing: it never ran.
+    Nothing,
+    /// Somebody wiped its status with people on it. Its lease is left.
+    WipedWithLease,
+    /// The same, and its lease is gone. Its pod is ready.
+    WipedWithPod,
+    /// The same, and its pod is not ready. This replica saw it report.
+    WipedAsSeen,
+}
+
+impl Trace {
+    const WIPED: [Self; 3] = [Self::WipedWithLease, Self::WipedWithPod, Self::WipedAsSeen];
+
+    fn is_wiped(self) -> bool {
+        Self::WIPED.contains(&self)
+    }
+}
+
+fn ready(mut pod: Pod) -> Pod {
+    let condition = PodCondition { type_: "Ready".into(), status: "True".into(), ..PodCondition::default() };
+    pod.status.get_or_insert_default().conditions = Some(vec![condition]);
+    pod
+}
+
+/// Shows `node` as it looks when that is all there is of it. Whoever is to have a lease renews elsewhere.
+fn show(cluster: &mut Cluster, node: &MediaNode, trace: Trace) {
+    let name = node.metadata.name.clone().unwrap();
+    let blank = |version: &str| {
+        let mut blank = MediaNode { status: None, ..node.clone() };
+        blank.metadata.resource_version = Some(version.to_owned());
+        blank
+    };
+    cluster.apply_pod(&if trace == Trace::WipedWithPod { ready(pod(&name)) } else { pod(&name) });
+    match trace {
+        Trace::Report(second, people) => {
+            let rooms: Vec<(&str, i64, i32)> = if people > 0 { vec![("x", 1, people)] } else { vec![] };
+            cluster.apply_node(node.clone(), at(0).mono);
+            cluster.apply_node(reporting(node.clone(), 3, second + 1, &rooms), at(second).mono);
+        }
+        Trace::WipedAsSeen => {
+            cluster.apply_node(reporting(node.clone(), 3, 1, &[("x", 1, 2)]), at(0).mono);
+            cluster.apply_node(blank("4"), at(59).mono);
+        }
+        Trace::Nothing | Trace::WipedWithLease | Trace::WipedWithPod => {
+            drop(cluster.apply_node(blank("3"), at(0).mono))
+        }
+    }
+}
+
+/// A pool with these nodes, at second 60, that wants so many.
+fn shown(nodes: &[(MediaNode, Trace)], replicas: i32) -> (Cluster, World) {
+    let mut cluster = cluster(&[], Placement::Packed);
+    for (node, trace) in nodes {
+        show(&mut cluster, node, *trace);
+    }
+    let renewing = nodes.iter().filter(|(_, t)| matches!(t, Trace::Report(..) | Trace::WipedWithLease));
+    let renewing: Vec<&str> = renewing.filter_map(|(n, _)| n.metadata.name.as_deref()).collect();
+    for t in (0..=60).step_by(4) {
+        renew(&mut cluster, renewing.iter().copied(), t);
+    }
+    let world = world(&mut cluster, replicas, 60);
+    (cluster, world)
+}
+
+#[test]
+fn a_node_whose_status_was_wiped_is_unknown_and_not_blank() {
+    for trace in Trace::WIPED {
+        let (_, scaled_down) = shown(&[(node("a", 2, 10), trace), (node("b", 2, 10), Trace::Report(60, 5))], 1);
+        assert_eq!(steps(&scaled_down, 60), [Step::Cordon { node: "b".into() }], "{trace:?}: not the unknown one");
+        let (_, surplus) = shown(&[(surplus(node("a", 2, 10), 2), trace)], 0);
+        assert_eq!(steps(&surplus, 60), [], "{trace:?}");
+    }
+    let (_, never_ran) = shown(&[(node("a", 2, 10), Trace::Nothing), (node("b", 2, 10), Trace::Report(60, 0))], 1);
+    assert_eq!(steps(&never_ran, 60), [Step::Cordon { node: "a".into() }]);
+    let (_, never_ran) = shown(&[(surplus(node("a", 2, 10), 2), Trace::Nothing)], 0);
+    assert_eq!(steps(&never_ran, 60), [Step::Remove { node: "a".into() }]);
+}
+
+fn any_trace() -> impl Strategy<Value = Trace> {
+    prop_oneof![
+        (0u64..60, 0i32..3).prop_map(|(second, people)| Trace::Report(second, people)),
+        Just(Trace::Nothing),
+        prop::sample::select(Trace::WIPED.to_vec()),
+    ]
+}
+
+proptest! {
+    /// Whatever the nodes look like: none goes that has a room, a person, or an unknown; and never more than are too many.
+    #[test]
+    fn scale_down_never_takes_a_node_with_a_call(
+        nodes in prop::collection::vec((prop::bool::ANY, 0usize..3, any_trace()), 1..8),
+        replicas in 0i32..8,
+    ) {
+        let names: Vec<String> = (0..nodes.len()).map(|i| format!("n{i}")).collect();
+        let objects = names.iter().zip(&nodes).map(|(name, (is_surplus, _, trace))| {
+            (if *is_surplus { surplus(node(name, 2, 10), 2) } else { node(name, 2, 10) }, *trace)
+        });
+        let (mut cluster, _) = shown(&objects.collect::<Vec<_>>(), replicas);
+        for (name, (_, rooms, _)) in names.iter().zip(&nodes) {
+            for r in 0..*rooms {
+                cluster.apply_room(placed(&format!("{name}-{r}"), 1, 4, name), at(0).mono);
+            }
+        }
+        let world = world(&mut cluster, replicas, 60);
+        let plan = decide(&world, at(60));
+        for step in &plan.steps {
+            let of = |node: &String| nodes[names.iter().position(|n| n == node).unwrap()];
+            prop_assert!(!matches!(step, Step::Bury { .. }), "none of them is dead");
+            match step {
+                Step::Remove { node } => {
+                    let (is_surplus, rooms, trace) = of(node);
+                    prop_assert!(is_surplus && rooms == 0, "{node} of {nodes:?}");
+                    let is_empty = match trace {
+                        Trace::Report(second, people) => people == 0 && second >= 30,
+                        _ => trace == Trace::Nothing,
+                    };
+                    prop_assert!(is_empty, "{node} of {nodes:?}");
+                }
+                Step::Cordon { node } => {
+                    prop_assert!(!of(node).2.is_wiped(), "{node} of {nodes:?}");
+                }
+                _ => {}
+            }
+        }
+        let count = |of: fn(&Step) -> bool| i32::try_from(plan.steps.iter().filter(|s| of(s)).count()).unwrap();
+        let active = i32::try_from(nodes.iter().filter(|n| !n.0).count()).unwrap();
+        let (cordons, back, made) = (
+            count(|s| matches!(s, Step::Cordon { .. })),
+            count(|s| matches!(s, Step::Uncordon { .. })),
+            count(|s| matches!(s, Step::Create { .. })),
+        );
+        prop_assert!(cordons <= (active - replicas).max(0));
+        prop_assert_eq!(back + made, (replicas - active).max(0));
+    }
 }
