@@ -12,7 +12,7 @@ use callplane_crds::mediapool::Placement;
 use kube::{Client, Resource, client::Body};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tower::service_fn;
 
 use crate::{
@@ -40,6 +40,8 @@ pub(crate) struct Server {
     pub(crate) forgets: u32,
     /// Requests that begin so are refused with this code.
     pub(crate) fails: Vec<(String, u16)>,
+    /// Requests that begin so are not answered before that changes.
+    pub(crate) silent: watch::Sender<Vec<String>>,
     /// Kubernetes events of each operator, which are not written.
     events: Vec<mpsc::Receiver<Waiting>>,
 }
@@ -238,6 +240,13 @@ pub(crate) fn client(server: &Shared) -> Client {
             let (parts, body) = request.into_parts();
             let bytes = body.collect_bytes().await.unwrap();
             let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+            if parts.uri.query().is_some_and(|query| query.contains("watch=true")) {
+                // Nothing ever changes here but by what is asked.
+                std::future::pending::<()>().await;
+            }
+            let (request, mut silent) =
+                (format!("{} {}", parts.method, parts.uri.path()), server.lock().unwrap().silent.subscribe());
+            drop(silent.wait_for(|silent| !silent.iter().any(|prefix| request.starts_with(prefix.as_str()))).await);
             let (code, answer) = server.lock().unwrap().answer(parts.method.as_str(), &parts.uri, &body);
             let answer = serde_json::to_vec(&answer).unwrap();
             let response = http::Response::builder().status(code).body(Body::from(answer)).unwrap();
@@ -249,13 +258,17 @@ pub(crate) fn client(server: &Shared) -> Client {
 
 /// An operator in front of `server` that knows `cluster`, and whether its claim holds.
 pub(crate) fn operator(server: &Shared, claims: bool, cluster: Cluster) -> Arc<Context> {
-    let client = client(server);
-    let clock = Clock::start();
-    let metrics = Metrics::new();
-    let claim = Arc::new(Claim::default());
+    let (claim, clock) = (Arc::new(Claim::default()), Clock::start());
     if claims {
         claim.renewed(clock.now().mono);
     }
+    candidate(server, claim, clock, cluster)
+}
+
+/// An operator in front of `server` that knows `cluster` and writes in the name of `claim`.
+pub(crate) fn candidate(server: &Shared, claim: Arc<Claim>, clock: Clock, cluster: Cluster) -> Arc<Context> {
+    let client = client(server);
+    let metrics = Metrics::new();
     let (events, unwritten) = Events::channel();
     server.lock().unwrap().events.push(unwritten);
     let ctx = Context::new(Parts {

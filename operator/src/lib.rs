@@ -2,7 +2,7 @@
 //!
 //! Controllers `room`, `node` and `pool`, each observe → decide → act → report. Deciding is pure: a function
 //! of what the [`cluster`] index holds and of the time it is told. Everything that is written goes through
-//! one [`api::Writer`], which asks the leader's claim first.
+//! one [`api::Writer`], which asks the leader's claim first; only Kubernetes events, by which nothing is decided, do not.
 //!
 //! # Rights
 //!

@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::{sync::watch as channel, task::JoinSet};
+use kube::Client;
+use tokio::{
+    sync::watch as channel,
+    task::{JoinHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -68,40 +72,22 @@ pub async fn run(namespace: String, config: Run) -> anyhow::Result<()> {
     let (synced, complete) = channel::channel(false);
     let mut tasks = JoinSet::new();
     tasks.spawn(publish);
-    let app = admin::router(Admin { ctx: Arc::clone(&ctx), synced: complete.clone() });
+    let app = admin::router(Admin { ctx: Arc::clone(&ctx), synced: complete });
     tasks.spawn(async move {
         if let Err(error) = axum::serve(listener, app).await {
             tracing::error!(%error, "admin server ended");
         }
     });
-    let caches = watch::start(&ctx, &watches, &mut tasks);
-
-    let (leading, leads) = channel::channel(Leading::No);
-    let (idle, mut all_idle) = channel::channel(true);
-    let concurrency = usize::from(config.room_concurrency);
-    let acting = Arc::clone(&ctx);
-    let (turn, database) = (config.turn.settings(), config.postgresql_address);
-    if turn.is_some() {
+    let duties = Duties {
+        room_concurrency: usize::from(config.room_concurrency),
+        turn: config.turn.settings(),
+        database: config.postgresql_address,
+    };
+    if duties.turn.is_some() {
         let _ = ctx.turns.set(Arc::default());
     }
-    tasks.spawn(async move {
-        watch::complete(caches).await;
-        synced.send_replace(true);
-        act_while_leading(acting, leads, concurrency, (turn, database), idle).await;
-    });
     let election = Election::new(client, &namespace, me, claim, clock);
-    let drained = async move {
-        let _ = tokio::time::timeout(FINISH_WITHIN, all_idle.wait_for(|idle| *idle)).await;
-    };
-    // Who cannot act yet does not run for leader: another may be able to.
-    let (candidate, stopping, mut complete) = (Arc::clone(&ctx), stop.clone(), complete);
-    let election = tokio::spawn(async move {
-        let ready = tokio::select! { () = stopping.cancelled() => false, done = complete.wait_for(|done| *done) => done.is_ok() };
-        if ready {
-            tracing::info!(rooms = candidate.cluster().room_count(), "all caches complete");
-            election.run(leading, stopping, drained).await;
-        }
-    });
+    let election = begin(&ctx, &watches, election, duties, synced, stop.clone(), &mut tasks);
 
     tokio::select! {
         signal = stopped() => tracing::info!(signal, "stops"),
@@ -112,12 +98,56 @@ pub async fn run(namespace: String, config: Run) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the controllers whenever this replica leads. Nothing is decided before the caches are complete.
+/// What a leader does, as it was configured.
+struct Duties {
+    /// Rooms written at the same time.
+    room_concurrency: usize,
+    /// How TURN is provided for, if it is.
+    turn: Option<turn::Settings>,
+    /// Where the database is whose password is made.
+    database: Option<String>,
+}
+
+/// Starts the watches, and returns the candidacy, which ends some time after `stop`.
+///
+/// Before all caches are complete (then `synced` is told) nothing is decided and nothing is written. Nor does this replica run
+/// for leader: another may be able to act.
+fn begin(
+    ctx: &Arc<Context>,
+    watches: &Client,
+    election: Election,
+    duties: Duties,
+    synced: channel::Sender<bool>,
+    stop: CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> JoinHandle<()> {
+    let caches = watch::start(ctx, watches, tasks);
+    let (leading, leads) = channel::channel(Leading::No);
+    let (idle, mut all_idle) = channel::channel(true);
+    let (acting, candidate, mut complete) = (Arc::clone(ctx), Arc::clone(ctx), synced.subscribe());
+    tasks.spawn(async move {
+        watch::complete(caches).await;
+        synced.send_replace(true);
+        act_while_leading(acting, leads, duties, idle).await;
+    });
+    let drained = async move {
+        let _ = tokio::time::timeout(FINISH_WITHIN, all_idle.wait_for(|idle| *idle)).await;
+    };
+    tokio::spawn(async move {
+        let ready =
+            tokio::select! { () = stop.cancelled() => false, done = complete.wait_for(|done| *done) => done.is_ok() };
+        if ready {
+            tracing::info!(rooms = candidate.cluster().room_count(), "all caches complete");
+            election.run(leading, stop, drained).await;
+        }
+    })
+}
+
+/// Runs the controllers whenever this replica leads.
 async fn act_while_leading(
     ctx: Arc<Context>,
     mut leads: channel::Receiver<Leading>,
-    concurrency: usize,
-    (turn, database): (Option<turn::Settings>, Option<String>),
+    Duties { room_concurrency, turn, database }: Duties,
     idle: channel::Sender<bool>,
 ) {
     loop {
@@ -131,7 +161,7 @@ async fn act_while_leading(
             controllers.spawn(keep_database(Arc::clone(&ctx), address.clone()));
         }
         let rooms = Arc::clone(&ctx);
-        controllers.spawn(queue::run(Arc::clone(&ctx.rooms), concurrency, move |key| {
+        controllers.spawn(queue::run(Arc::clone(&ctx.rooms), room_concurrency, move |key| {
             room::reconcile(key, Arc::clone(&rooms))
         }));
         let nodes = Arc::clone(&ctx);
@@ -220,3 +250,7 @@ async fn stopped() -> &'static str {
 fn chance() -> String {
     format!("{:08x}", rand::random::<u32>())
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;
