@@ -52,8 +52,8 @@ async fn every_metric_that_is_promised_is_there() {
     ctx.lead();
     reconcile(key("r"), Arc::clone(&ctx)).await;
     // What takes a move to be counted; what a move counts is another test's business.
-    ctx.metrics.route_changes.get_or_create(&Change { mode: "SFU", reason: "Grown".into() });
-    ctx.metrics.switch_seconds.get_or_create(&End { end: "left" });
+    drop(ctx.metrics.route_changes.get_or_create(&Change { mode: "SFU", reason: "Grown".into() }));
+    drop(ctx.metrics.switch_seconds.get_or_create(&End { end: "left" }));
     let (_, text) = ask(&admin, "/metrics").await;
     for line in [
         r#"callplane_operator_reconciles_total{controller="room",result="ok"} 1"#,
