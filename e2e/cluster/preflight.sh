@@ -24,9 +24,10 @@ esac
 
 # Builds need most of it, once.
 mkdir -p "$STATE" "$CACHE"
-needed=$([[ -d $CACHE/target ]] && echo 8 || echo $((DISK_GB - 8)))
+needed=$CACHE_GB
+[[ ! -d $CACHE/target ]] || needed=$CACHE_MORE_GB
 declare -A wanted=()
-for pair in "$STATE=8" "$CACHE=$needed"; do
+for pair in "$STATE=$STATE_GB" "$CACHE=$needed"; do
   mount=$(df --output=target "${pair%=*}" | tail -n 1)
   wanted[$mount]=$((${wanted[$mount]:-0} + ${pair#*=}))
 done
