@@ -7,6 +7,8 @@ work=$(mktemp --directory)
 server=
 trap '[[ -z $server ]] || kill "$server"; rm -rf "$work"' EXIT
 chmod 755 "$work"
+# As after a first run: the disk has room for one more.
+mkdir -p "$work/cache/target"
 failures=0
 
 # refused NAME PATTERN COMMAND...: it ends within 10 s, not with 0, and says one line that matches.
