@@ -267,6 +267,7 @@ pub(crate) fn join(settings: Settings, media: &MediaHandle) -> (Directory, JoinH
             let sent = match order {
                 MediaOrder::Command(command) => sender.send(worker, command).await,
                 MediaOrder::Ask(question, reply) => sender.ask_for(worker, question, reply).await,
+                MediaOrder::Confirm(reply) => sender.confirm(worker, reply).await,
             };
             // Ends the rooms' task too, which ends the process.
             if sent.is_err() {

@@ -96,6 +96,15 @@ impl MediaHandle {
         self.order(worker, Order::Ask(question, reply)).await
     }
 
+    /// Lets the worker say when everything is done that was ordered before.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`].
+    pub async fn confirm(&self, worker: WorkerId, reply: oneshot::Sender<()>) -> Result<(), Closed> {
+        self.order(worker, Order::Confirm(reply)).await
+    }
+
     /// SHA-256 of the certificate of this process.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint.clone()

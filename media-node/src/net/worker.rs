@@ -31,6 +31,7 @@ const LAG_WINDOW: Duration = Duration::from_secs(1);
 pub(super) enum Order {
     Command(Command),
     Ask(Question, oneshot::Sender<Option<Answer>>),
+    Confirm(oneshot::Sender<()>),
 }
 
 pub(super) struct Worker {
@@ -182,6 +183,7 @@ impl Loop {
                 }
                 // An asker that has gone away is no concern of ours.
                 Order::Ask(question, reply) => drop(reply.send(self.core.answer(question, now))),
+                Order::Confirm(reply) => drop(reply.send(())),
             }
             left -= 1;
             next = if left > 0 { self.inbox.try_recv().ok() } else { None };

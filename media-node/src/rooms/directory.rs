@@ -51,6 +51,8 @@ pub enum MediaOrder {
     Command(Command),
     /// To say how something stands; `None` about what it does not have.
     Ask(Question, oneshot::Sender<Option<Answer>>),
+    /// To say that everything is done that was ordered before.
+    Confirm(oneshot::Sender<()>),
 }
 
 /// The media loops, as rooms see them.
@@ -65,7 +67,9 @@ pub struct Media {
 
 /// Done first, then answered, once what follows from it is under way.
 type Operation = Box<dyn FnOnce(&mut Turn<'_>) -> Reply + Send>;
-type Reply = Box<dyn FnOnce() + Send>;
+/// Is told when the media loop can be reached in the way that the answer names, if it names a new one.
+type Reply = Box<dyn FnOnce(Option<Reachable>) + Send>;
+type Reachable = oneshot::Receiver<()>;
 
 enum Order {
     Do(Operation),
@@ -117,10 +121,11 @@ impl Directory {
         Self { is_paused: Arc::new(is_paused), ..self }
     }
 
-    /// Does something to the rooms and returns what came of it, after all that was asked before.
+    /// Does something to the rooms and returns what came of it, after all that was asked before. ICE credentials that
+    /// came of it are good by then: some clients check once, and never again.
     ///
     /// # Errors
-    /// [`Refusal::Busy`] when the task has ended.
+    /// [`Refusal::Busy`] when the task or the media loop has ended.
     pub async fn run<T: Send + 'static>(
         &self,
         operation: impl FnOnce(&mut Turn<'_>) -> T + Send + 'static,
@@ -128,10 +133,14 @@ impl Directory {
         let (reply, answer) = oneshot::channel();
         let operation: Operation = Box::new(move |turn| {
             let result = operation(turn);
-            Box::new(move || drop(reply.send(result)))
+            Box::new(move |reachable| drop(reply.send((result, reachable))))
         });
         self.orders.send(Order::Do(operation)).await.map_err(|_| Refusal::Busy)?;
-        answer.await.map_err(|_| Refusal::Busy)
+        let (result, reachable) = answer.await.map_err(|_| Refusal::Busy)?;
+        if let Some(reachable) = reachable {
+            reachable.await.map_err(|_| Refusal::Busy)?;
+        }
+        Ok(result)
     }
 
     /// Asks a media loop how something stands, after all that it was ordered before; `None` about what is no more.
@@ -279,7 +288,7 @@ impl Task {
                     Some(Order::Subscribe(access, reply)) => {
                         let result = self.subscribe(&mut effects, &access);
                         // A caller that has gone drops the queue with its answer, and the socket with it.
-                        answer = Some(Box::new(move || drop(reply.send(result))));
+                        answer = Some(Box::new(move |_| drop(reply.send(result))));
                     }
                     None => return,
                 },
@@ -293,13 +302,11 @@ impl Task {
                     self.turn(&mut effects, |turn| turn.tick());
                 }
             }
-            if self.carry_out(effects).await.is_err() {
-                return;
-            }
+            let Ok(reachable) = self.carry_out(effects).await else { return };
             let totals = self.registry.totals();
             self.sums.send_if_modified(|sums| std::mem::replace(sums, totals) != totals);
             if let Some(answer) = answer {
-                answer();
+                answer(reachable);
             }
         }
     }
@@ -325,18 +332,25 @@ impl Task {
     }
 
     /// Fails when the media loops are gone.
-    async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), ()> {
+    async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<Option<Reachable>, ()> {
         let mut effects = VecDeque::from(effects);
+        let mut opened = None;
         while let Some(effect) = effects.pop_front() {
             match effect {
                 Effect::Media(worker, command) => {
+                    if matches!(command, Command::CreateTransport { .. } | Command::RestartIce { .. }) {
+                        opened = Some(worker);
+                    }
                     self.media.orders.send((worker, MediaOrder::Command(command))).await.map_err(drop)?;
                 }
                 Effect::Tell(sockets, event) => effects.extend(self.tell(&sockets, &event)),
                 Effect::Close(sockets) => sockets.iter().for_each(|socket| drop(self.sockets.remove(socket))),
             }
         }
-        Ok(())
+        let Some(worker) = opened else { return Ok(None) };
+        let (confirm, reachable) = oneshot::channel();
+        self.media.orders.send((worker, MediaOrder::Confirm(confirm))).await.map_err(drop)?;
+        Ok(Some(reachable))
     }
 
     /// Returns what follows from sockets that could not be told.

@@ -1,6 +1,7 @@
 //! Rooms in virtual time: what happens to participants, what they are told, what the media loops are told.
 
 mod data;
+mod opening;
 
 use std::time::{Duration, Instant};
 
@@ -42,16 +43,19 @@ fn access(user: &str) -> Access {
     }
 }
 
+fn settings() -> Settings {
+    Settings {
+        ice_tcp: false,
+        standalone: false,
+        grace: GRACE,
+        candidates: vec![vec!["192.0.2.1:40000".parse().unwrap()]],
+        fingerprint: Fingerprint { algorithm: "sha-256".into(), digest: vec![7; 32] },
+    }
+}
+
 impl World {
     fn empty() -> Self {
-        let settings = Settings {
-            ice_tcp: false,
-            standalone: false,
-            grace: GRACE,
-            candidates: vec![vec!["192.0.2.1:40000".parse().unwrap()]],
-            fingerprint: Fingerprint { algorithm: "sha-256".into(), digest: vec![7; 32] },
-        };
-        let registry = Registry::new(settings, StdRng::seed_from_u64(1));
+        let registry = Registry::new(settings(), StdRng::seed_from_u64(1));
         Self { registry, now: system::now(), effects: Vec::new() }
     }
 

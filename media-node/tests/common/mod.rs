@@ -72,7 +72,17 @@ impl Server {
             candidates: vec![vec!["127.0.0.1:40000".parse().unwrap()]],
             fingerprint: Fingerprint { algorithm: "sha-256".into(), digest: vec![0xAB; 32] },
         };
-        let (orders, inbox) = mpsc::channel(1024);
+        let (orders, mut given) = mpsc::channel(1024);
+        let (forward, inbox) = mpsc::channel(1024);
+        tokio::spawn(async move {
+            while let Some((worker, order)) = given.recv().await {
+                match order {
+                    MediaOrder::Confirm(done) => drop(done.send(())),
+                    // When the server is gone nobody reads on.
+                    order => drop(forward.send((worker, order)).await),
+                }
+            }
+        });
         let (events, news) = mpsc::channel(64);
         let media = Media { orders, events: news, next_worker: Box::new(|| 0) };
         let (directory, _) = Directory::start(settings, system::generator(), media);
@@ -154,7 +164,7 @@ impl Server {
         let orders = std::iter::from_fn(|| media.try_recv().ok());
         let command = |(_, order)| match order {
             MediaOrder::Command(command) => Some(command),
-            MediaOrder::Ask(..) => None,
+            MediaOrder::Ask(..) | MediaOrder::Confirm(_) => None,
         };
         orders.filter_map(command).collect()
     }
