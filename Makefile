@@ -37,7 +37,8 @@ demo: ## A call in browsers on a Kubernetes cluster on this machine (CLUSTER=kin
 demo-down: ## Remove the demo, and the cluster that it started
 	@e2e/demo/demo.sh down
 
-test: preflight unit interop client-browser charts-test e2e ## Every test: units, real programs, chart, and the scenarios on a real cluster
+test: preflight ## Every test: units, real programs, chart, and the scenarios on a real cluster
+	@e2e/cluster/ahead.sh cluster $(MAKE) --no-print-directory unit interop client-browser charts-test e2e
 
 preflight: ## Say what this machine lacks that cannot be installed here
 	@e2e/cluster/preflight.sh
@@ -74,9 +75,9 @@ e2e: preflight $(BROWSER) programs ## The scenarios on a real cluster (ARGS="nam
 	@e2e/cluster/with.sh e2e/run.sh $(ARGS)
 
 lint: ## Formatting, lints, licences, shell scripts, chart; generated files are up to date
-	@e2e/cluster/tools.sh lint
+	@e2e/cluster/preflight.sh lint
 	@$(MAKE) --no-print-directory $(BROWSER) $(CLIENT)
-	@e2e/cluster/lint.sh
+	@e2e/cluster/ahead.sh lint e2e/cluster/lint.sh
 
 crds: programs ## Generate the CRDs from their Rust types
 	$(PROGRAMS)/crdgen crds

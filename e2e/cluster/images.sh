@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# images.sh [project|demo|tests|system]: builds the images and gives them to both machines' containerd. What is
+# images.sh [project|demo|tests|system|bases]: builds the images and gives them to both machines' containerd. What is
 # the same as last time is neither built nor imported again. `system` is what the cluster itself
 # needs (pause, CoreDNS); `project` (the default) is the operator, the media node, the gateway, Redis, coturn and
 # PostgreSQL; `demo` the same without PostgreSQL, which the demo does not use; `tests` the same around the programs that
-# the other tests ran, with debug assertions.
+# the other tests ran, with debug assertions. `bases` is what all these are built on, which needs no cluster.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=overlay
@@ -106,7 +106,7 @@ project() {
   for name in operator media-node gateway; do
     strip --strip-debug -o "$programs/callplane-$name" "$target/callplane-$name"
   done
-  base bookworm
+  bases "$1"
   for name in operator media-node; do
     image "$name" "$REPO_DIR/images/$name.Containerfile" "$programs/callplane-$name" -- \
       --build-arg "BASE=$BASE:bookworm" --build-arg "BUILDER=$BASE:bookworm"
@@ -114,9 +114,22 @@ project() {
   web_app
   image gateway "$REPO_DIR/images/gateway.Containerfile" "$programs/callplane-gateway" "$CONTEXTS/web-app/clients" -- \
     --build-arg "BASE=$BASE:bookworm" --build-arg "BUILDER=$BASE:bookworm" --build-arg "NODE=$BASE:bookworm"
-  debian_programs
-  [[ $1 == demo ]] || postgresql
+  local programs_of_debian=(redis coturn)
+  [[ $1 == demo ]] || programs_of_debian+=(postgresql)
+  for name in "${programs_of_debian[@]}"; do
+    image "$name" "$REPO_DIR/images/$name.Containerfile" -- --build-arg "BASE=$BASE:$name"
+  done
   tag_project
+}
+
+bases() {
+  base bookworm
+  base redis redis-server coreutils
+  base coturn coturn libcap2-bin coreutils sed
+  # It reads some of its share, and the time zones. The compiler for its queries is left out: the image switches it off.
+  [[ ${1:-} == demo ]] || base postgresql postgresql-15 coreutils -- 'path-include=/usr/share/postgresql/*' \
+    'path-include=/usr/share/zoneinfo/*' 'path-exclude=/usr/lib/*/libLLVM*' 'path-exclude=/usr/lib/llvm*' \
+    'path-exclude=/usr/lib/postgresql/*/lib/bitcode/*'
 }
 
 # The web app, where the gateway's Containerfile looks for it.
@@ -126,22 +139,6 @@ web_app() {
   rm -rf "$CONTEXTS/web-app"
   mkdir -p "$CONTEXTS/web-app/clients/web"
   cp -r "$REPO_DIR/clients/web/dist" "$CONTEXTS/web-app/clients/web/"
-}
-
-# Redis and coturn, from Debian's packages.
-debian_programs() {
-  base redis redis-server coreutils
-  image redis "$REPO_DIR/images/redis.Containerfile" -- --build-arg "BASE=$BASE:redis"
-  base coturn coturn libcap2-bin coreutils sed
-  image coturn "$REPO_DIR/images/coturn.Containerfile" -- --build-arg "BASE=$BASE:coturn"
-}
-
-# The same for PostgreSQL.
-postgresql() {
-  # It reads some of its share, and the time zones. The compiler for its queries is left out: the image switches it off.
-  base postgresql postgresql-15 coreutils -- 'path-include=/usr/share/postgresql/*' 'path-include=/usr/share/zoneinfo/*' \
-    'path-exclude=/usr/lib/*/libLLVM*' 'path-exclude=/usr/lib/llvm*' 'path-exclude=/usr/lib/postgresql/*/lib/bitcode/*'
-  image postgresql "$REPO_DIR/images/postgresql.Containerfile" -- --build-arg "BASE=$BASE:postgresql"
 }
 
 # A tag that changes with what the images hold, so that an upgrade is an upgrade: the same tag again
@@ -174,5 +171,9 @@ case ${1:-project} in
     image pause "$REPO_DIR/images/pause.Containerfile" "$BIN/pause"
     image coredns "$REPO_DIR/images/coredns.Containerfile" "$BIN/coredns"
     ;;
-  *) die "usage: images.sh [project|demo|tests|system]" ;;
+  bases)
+    lock_images
+    bases
+    ;;
+  *) die "usage: images.sh [project|demo|tests|system|bases]" ;;
 esac

@@ -9,6 +9,7 @@ cargo fmt --all --check
 say "clippy"
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 
+"$CLUSTER_DIR/tools.sh" lint
 say "cargo deny"
 if timeout 60 cargo deny --log-level off fetch db >/dev/null 2>&1; then
   cargo deny --log-level error check

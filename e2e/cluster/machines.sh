@@ -130,6 +130,8 @@ resolvConf: $STATE/resolv.conf
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 oomScoreAdj: 0
 maxPods: 200
+# A Secret that changed is in the pods within it, and not after a minute.
+syncFrequency: 10s
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%, nodefs.inodesFree: 1%, imagefs.available: 1%}

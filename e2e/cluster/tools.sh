@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tools.sh [cluster|lint|unit|browser]: gets every program that running the cluster (the default), `make lint`,
 # `make unit` or `make interop` needs: Debian packages, and pinned programs built into the cache. A second run finds everything
-# and takes a moment.
+# and takes a moment. Several may run at a time: who wants what another is building waits for that one thing.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 purpose=${1:-cluster}
 case $purpose in
@@ -21,15 +21,21 @@ packages() {
     die "these Debian packages are missing, and cannot be installed without root and apt-get: ${missing[*]}"
   fi
   say "installing Debian packages: ${missing[*]}"
+  exec 8>"$CACHE/apt.lock"
+  flock 8
   export DEBIAN_FRONTEND=noninteractive
+  # What a package starts must not keep the lock.
   { apt-get update && apt-get install --yes --no-install-recommends "${missing[@]}"; } \
-    >"$CACHE/apt.log" 2>&1 || die "apt-get failed: $(grep -m 1 '^E:' "$CACHE/apt.log") (see $CACHE/apt.log)"
+    >"$CACHE/apt.log" 2>&1 8>&- || die "apt-get failed: $(grep -m 1 '^E:' "$CACHE/apt.log") (see $CACHE/apt.log)"
+  exec 8>&-
 }
 
 # cached NAME KEY ESTIMATE COMMAND...: runs the command unless it succeeded before with this key.
 cached() {
   local name=$1 key=$2 estimate=$3 began=$EPOCHSECONDS
   shift 3
+  exec 8>"$CACHE/stamps/$name.lock"
+  flock --nonblock 8 || { say "$name $key: being built by another run" && flock 8; }
   if [[ $(cat "$CACHE/stamps/$name" 2>/dev/null) == "$key" && -x $BIN/$name ]]; then
     say "$name $key: cached"
     return 0
@@ -73,8 +79,6 @@ build_cargo() {
 }
 
 mkdir -p "$BIN" "$CACHE/stamps"
-exec 8>"$CACHE/tools.lock"
-flock 8
 # Without debugger's data, which the linker would only drop, compiling takes a sixth less.
 export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -buildvcs=false -gcflags=all=-dwarf=false"
 
