@@ -32,7 +32,6 @@ pub const ANSWER: Duration = Duration::from_secs(30);
 const API_KEYS: &str = "callplane-api-keys";
 /// Until a gateway has a Secret that was changed: the kubelet takes up to two minutes.
 pub const MOUNTED: Duration = Duration::from_secs(180);
-const AGAIN: Duration = Duration::from_secs(1);
 /// Where the gateway makes rooms.
 const ROOMS: &str = "default";
 
@@ -85,11 +84,9 @@ impl Replica {
     /// Waits until it has the Secret with the API key. A kubelet that was without the API server goes by what it last knew.
     async fn knows_api_key(&self) -> Result<()> {
         let path = format!("/v1/rooms/{}/end", CallId::new(ROOMS, "nobody-made-this"));
-        wait::within(&format!("the gateway at {} to know the API key", self.address), MOUNTED, async {
-            while self.ask("PUT", &path, API_KEY, Value::Null).await?.0 == 401 {
-                tokio::time::sleep(AGAIN).await;
-            }
-            Ok(())
+        wait::polled(&format!("the gateway at {} to know the API key", self.address), MOUNTED, || async {
+            let (status, _) = self.ask("PUT", &path, API_KEY, Value::Null).await?;
+            Ok((status != 401).then_some(()))
         })
         .await
     }

@@ -23,8 +23,6 @@ use crate::{
 const LOOKED_AFTER: Duration = Duration::from_secs(120);
 /// Until coturn refuses what was taken out of its Redis.
 const REFUSED: Duration = Duration::from_secs(120);
-/// Between two questions to a server.
-const AGAIN: Duration = Duration::from_millis(500);
 /// Of coturn: who it is, is not believed.
 pub const UNAUTHORIZED: u16 = 401;
 /// Of coturn: this peer is not relayed to.
@@ -85,11 +83,8 @@ pub async fn ask(url: &str, login: &Login, peers: &[&str]) -> Result<Verdict> {
 /// # Errors
 /// When it goes on believing it.
 pub async fn until_refused(url: &str, login: &Login) -> Result<()> {
-    wait::within(&format!("{url} to refuse a credential"), REFUSED, async {
-        while ask(url, login, &[]).await?.allocate != UNAUTHORIZED {
-            tokio::time::sleep(AGAIN).await;
-        }
-        Ok(())
+    wait::polled(&format!("{url} to refuse a credential"), REFUSED, || async {
+        Ok((ask(url, login, &[]).await?.allocate == UNAUTHORIZED).then_some(()))
     })
     .await
 }
@@ -166,13 +161,8 @@ impl Shared {
 
     /// Not [`wait::until`], which would show the Secret when it fails.
     async fn until<T>(&self, what: &str, check: impl Fn(&Secret) -> Option<T>) -> Result<T> {
-        wait::within(&format!("Secret {TURN_SECRET} {what}"), LOOKED_AFTER, async {
-            loop {
-                if let Some(found) = self.secrets.get_opt(TURN_SECRET).await?.as_ref().and_then(&check) {
-                    return Ok(found);
-                }
-                tokio::time::sleep(AGAIN).await;
-            }
+        wait::polled(&format!("Secret {TURN_SECRET} {what}"), LOOKED_AFTER, || async {
+            Ok(self.secrets.get_opt(TURN_SECRET).await?.as_ref().and_then(&check))
         })
         .await
     }

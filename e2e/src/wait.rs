@@ -1,4 +1,4 @@
-//! Waiting by watch: for one object, or for a set of them.
+//! Waiting: by watch for one object or a set of them, and by asking for what nobody can watch.
 
 use std::{collections::BTreeMap, fmt::Debug, pin::pin, time::Duration};
 
@@ -15,6 +15,8 @@ use crate::text::{Summary, shortened};
 /// How many objects, and how many characters, a failure shows.
 const SHOWN_OBJECTS: usize = 6;
 const SHOWN_CHARACTERS: usize = 3000;
+/// Between two questions about what cannot be watched.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Follows the objects that `config` selects until `check` yields something.
 ///
@@ -129,13 +131,21 @@ where
     }
 }
 
-/// Bounds any future; the failure says what it was.
+/// Asks again and again until the answer is something: for what cannot be watched.
 ///
 /// # Errors
-/// When `future` fails, or is not done within `budget`.
-pub async fn within<T>(what: &str, budget: Duration, future: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(budget, future)
-        .await
-        .map_err(|_| anyhow!("{what}: not within {budget:?}"))?
-        .context(what.to_owned())
+/// When `ask` fails, or answers nothing within `budget`.
+pub async fn polled<T, Answer>(what: &str, budget: Duration, ask: impl Fn() -> Answer) -> Result<T>
+where
+    Answer: Future<Output = Result<Option<T>>>,
+{
+    let found = tokio::time::timeout(budget, async {
+        loop {
+            if let Some(found) = ask().await? {
+                return anyhow::Ok(found);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    });
+    found.await.map_err(|_| anyhow!("{what}: not within {budget:?}"))?.context(what.to_owned())
 }

@@ -37,11 +37,8 @@ async fn try_everything(desk: &Desk) -> Result<()> {
     let node = json!({"metadata": {"name": "node"}, "spec": {"pool": "p", "region": "r", "templateHash": "a"}});
     own_nodes.create(&node, Keep::Yes).await?;
 
-    wait::within("the authorizer to know of the binding", Duration::from_secs(60), async {
-        while nodes.api().list(&ListParams::default()).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        Ok(())
+    wait::polled("the authorizer to know of the binding", Duration::from_secs(60), || async {
+        Ok(nodes.api().list(&ListParams::default()).await.ok().map(drop))
     })
     .await?;
     let says =

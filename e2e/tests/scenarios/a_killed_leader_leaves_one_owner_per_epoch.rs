@@ -28,7 +28,6 @@ const ALL_READY: Duration = Duration::from_secs(120);
 const TAKEN_OVER: Duration = Duration::from_secs(60);
 /// Until a leader that wakes up has noticed: it looks at its lease at once, and waits 3 s for what it is writing.
 const NOTICED: Duration = Duration::from_secs(60);
-const AGAIN: Duration = Duration::from_millis(500);
 /// What the operator logs when it leads no longer.
 const FOLLOWS: &str = r#""message":"follows""#;
 
@@ -103,13 +102,9 @@ async fn one_is_paused(scene: &Scene, pool: &str, history: &History) -> Result<(
         "  leader {name} paused for {paused:?} with {left} rooms to place, and woke up with {open}; all are ready"
     );
     // It has had its turn before anything is judged. One that the kubelet told to end meanwhile has, too, once it is gone.
-    wait::within(&format!("{name} to notice that it leads no longer"), NOTICED, async {
-        while process::pids(&leader).is_ok_and(|now| now == pids)
-            && times_followed(scene, &leader).await.unwrap_or(before) <= before
-        {
-            tokio::time::sleep(AGAIN).await;
-        }
-        Ok(())
+    wait::polled(&format!("{name} to notice that it leads no longer"), NOTICED, || async {
+        let has_ended = !process::pids(&leader).is_ok_and(|now| now == pids);
+        Ok((has_ended || times_followed(scene, &leader).await.unwrap_or(before) > before).then_some(()))
     })
     .await
 }

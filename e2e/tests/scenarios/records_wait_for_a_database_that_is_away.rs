@@ -20,7 +20,6 @@ const DATABASE: &str = "callplane-postgresql-0";
 const WRITTEN: Duration = Duration::from_secs(120);
 /// Until a record waits in a gateway.
 const WAITING: Duration = Duration::from_secs(60);
-const AGAIN: Duration = Duration::from_millis(500);
 /// Records that wait for the database, on the gateway's metrics.
 const WAITS: &str = "callplane_gateway_records_waiting";
 
@@ -49,13 +48,8 @@ async fn play(scene: &Scene, pool: &str, one: &Replica, two: &Replica) -> Result
     two.join(&id, "cora").await?;
     let joined = began.elapsed();
     for replica in [one, two] {
-        wait::within("a record to wait", WAITING, async {
-            while replica.metric(WAITS).await? < 1.0 {
-                tokio::time::sleep(AGAIN).await;
-            }
-            Ok(())
-        })
-        .await?;
+        wait::polled("a record to wait", WAITING, || async { Ok((replica.metric(WAITS).await? >= 1.0).then_some(())) })
+            .await?;
     }
     println!("  the database hangs: two joined within {joined:?}, and their records wait");
     hung.go_on().await?;
@@ -81,17 +75,12 @@ async fn until_recorded(scene: &Scene, id: &CallId, users: &[&str]) -> Result<()
          WHERE room_id = '{id}' AND user_id <> 'ann' ORDER BY user_id"
     );
     let expected: BTreeSet<&str> = users.iter().copied().collect();
-    wait::within(&format!("records of {users:?}"), WRITTEN, async {
-        loop {
-            // It may be starting.
-            let rows = query_database(scene, &query).await.unwrap_or_default();
-            let found: Vec<&str> = rows.lines().collect();
-            ensure!(found.len() <= expected.len(), "more records than there were: {found:?}");
-            if found.iter().copied().collect::<BTreeSet<_>>() == expected {
-                return Ok(());
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
+    wait::polled(&format!("records of {users:?}"), WRITTEN, || async {
+        // It may be starting.
+        let rows = query_database(scene, &query).await.unwrap_or_default();
+        let found: Vec<&str> = rows.lines().collect();
+        ensure!(found.len() <= expected.len(), "more records than there were: {found:?}");
+        Ok((found.into_iter().collect::<BTreeSet<_>>() == expected).then_some(()))
     })
     .await
 }

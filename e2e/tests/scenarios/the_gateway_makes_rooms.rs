@@ -59,13 +59,11 @@ async fn play(scene: &Scene, pool: &str, one: &Replica, two: &Replica) -> Result
     ensure!(away["code"] == "kubernetes-unavailable", "{away}");
     outage.end().await?;
 
-    wait::within("a room by REST after the outage", BACK, async {
-        loop {
-            match two.ask("POST", "/v1/rooms", API_KEY, new_room(pool)).await? {
-                (201, _) => return Ok(()),
-                (202 | 503, _) => tokio::time::sleep(Duration::from_millis(500)).await,
-                other => anyhow::bail!("{other:?}"),
-            }
+    wait::polled("a room by REST after the outage", BACK, || async {
+        match two.ask("POST", "/v1/rooms", API_KEY, new_room(pool)).await? {
+            (201, _) => Ok(Some(())),
+            (202 | 503, _) => Ok(None),
+            other => anyhow::bail!("{other:?}"),
         }
     })
     .await?;
@@ -74,15 +72,13 @@ async fn play(scene: &Scene, pool: &str, one: &Replica, two: &Replica) -> Result
         room.is_some_and(callplane_crds::CallRoom::is_over).then_some(())
     })
     .await?;
-    wait::within("the end to be known at both gateways", scene::ROOM_READY, async {
-        for replica in [one, two] {
-            while replica.ask("POST", &format!("{path}/join"), "", guest.clone()).await?.0 != 410 {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-        Ok(())
-    })
-    .await?;
+    for replica in [one, two] {
+        wait::polled("the end to be known at both gateways", scene::ROOM_READY, || async {
+            let (status, _) = replica.ask("POST", &format!("{path}/join"), "", guest.clone()).await?;
+            Ok((status == 410).then_some(()))
+        })
+        .await?;
+    }
     // What it bears it does not tell.
     gateway::kept_silent(&scene.cluster, &[API_KEY, bob.as_str(), DIGEST]).await
 }

@@ -33,7 +33,6 @@ use tokio::{io::AsyncWriteExt, process::Command};
 
 /// Until media goes by relays, and until some more pictures have come.
 const FLOWS: Duration = Duration::from_secs(120);
-const AGAIN: Duration = Duration::from_secs(1);
 /// Samples, one a second, during which the call goes on after everything was revoked.
 const AFTERWARDS: usize = 5;
 /// Of the media node: clear of the default pool's.
@@ -92,15 +91,13 @@ async fn play(scene: &Scene, pool: &str, gateway: &Replica) -> Result<()> {
 
 /// What the gateway tells, once coturn believes it: an earlier run may just have revoked what the gateway still mints with.
 async fn believed(gateway: &Replica, id: &CallId) -> Result<IceServer> {
-    wait::within("credentials that coturn believes", MOUNTED, async {
-        loop {
-            for server in gateway.ice_servers(id, "carl").await? {
-                if turn::ask(&server.urls[0], &Login::Given(server.clone()), &[]).await?.allocate == 0 {
-                    return Ok(server);
-                }
+    wait::polled("credentials that coturn believes", MOUNTED, || async {
+        for server in gateway.ice_servers(id, "carl").await? {
+            if turn::ask(&server.urls[0], &Login::Given(server.clone()), &[]).await?.allocate == 0 {
+                return Ok(Some(server));
             }
-            tokio::time::sleep(AGAIN).await;
         }
+        Ok(None)
     })
     .await
 }
