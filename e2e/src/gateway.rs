@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use callplane_crds::{CallId, CallRoom};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{
@@ -164,11 +164,26 @@ pub fn text(answer: &Value, field: &str) -> Result<String> {
     Ok(answer[field].as_str().with_context(|| format!("no {field} in {answer}"))?.to_owned())
 }
 
-/// Lets the scenario call, and waits for all replicas to know that.
+/// Plays at both replicas of the gateway. Takes back afterwards that they let the scenario call, and the rooms that were made
+/// on `pool` by REST.
 ///
 /// # Errors
-/// When they do not in time.
-pub async fn replicas(scene: &Scene) -> Result<Vec<Replica>> {
+/// When `play` fails, or there are not two replicas that let the scenario call in time.
+pub async fn with_replicas(
+    scene: &Scene,
+    pool: &str,
+    play: impl AsyncFnOnce([Replica; 2]) -> Result<()>,
+) -> Result<()> {
+    let replicas = replicas(scene).await?;
+    let outcome = match <[Replica; 2]>::try_from(replicas) {
+        Ok(both) => play(both).await,
+        Err(other) => Err(anyhow!("there are {} gateways", other.len())),
+    };
+    outcome.and(leave(&scene.cluster, pool).await)
+}
+
+/// Lets the scenario call, and waits for all replicas to know that.
+async fn replicas(scene: &Scene) -> Result<Vec<Replica>> {
     let secrets = scene.cluster.secrets();
     scene::ignore_missing(secrets.delete(API_KEYS, &DeleteParams::default()).await.map(drop))?;
     let mut secret = Secret { string_data: Some([("e2e".to_owned(), DIGEST.to_owned())].into()), ..Default::default() };
@@ -202,10 +217,7 @@ pub async fn replicas(scene: &Scene) -> Result<Vec<Replica>> {
 }
 
 /// Takes back what [`replicas`] gave, and the rooms that were made on `pool` by REST: they are in a namespace that stays.
-///
-/// # Errors
-/// When the API server refuses.
-pub async fn leave(cluster: &Cluster, pool: &str) -> Result<()> {
+async fn leave(cluster: &Cluster, pool: &str) -> Result<()> {
     let rooms: Api<CallRoom> = cluster.rooms(ROOMS);
     for room in rooms.list(&ListParams::default()).await? {
         if room.spec.pool.as_deref() == Some(pool) {

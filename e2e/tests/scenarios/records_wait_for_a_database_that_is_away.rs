@@ -28,11 +28,7 @@ fn records_wait_for_a_database_that_is_away() {
     scenario("records", |scene| async move {
         scene.pods_ready(&[DATABASE]).await.context("e2e/cluster/install.sh enables PostgreSQL")?;
         let pool = scene.pool(1, |_| {}).await?;
-        let replicas = gateway::replicas(&scene).await?;
-        let [one, two] = replicas.as_slice() else { anyhow::bail!("there are {} gateways", replicas.len()) };
-        let outcome = play(&scene, &pool, one, two).await;
-        gateway::leave(&scene.cluster, &pool).await?;
-        outcome
+        gateway::with_replicas(&scene, &pool, async |[one, two]| play(&scene, &pool, &one, &two).await).await
     });
 }
 

@@ -20,11 +20,7 @@ fn the_gateway_makes_rooms_and_lets_people_in_also_while_the_api_server_is_away(
     scenario("gateway", |scene| async move {
         scene.operator_settled().await?;
         let pool = scene.pool(2, |_| {}).await?;
-        let replicas = gateway::replicas(&scene).await?;
-        let [one, two] = replicas.as_slice() else { anyhow::bail!("there are {} gateways", replicas.len()) };
-        let outcome = play(&scene, &pool, one, two).await;
-        gateway::leave(&scene.cluster, &pool).await?;
-        outcome
+        gateway::with_replicas(&scene, &pool, async |[one, two]| play(&scene, &pool, &one, &two).await).await
     });
 }
 

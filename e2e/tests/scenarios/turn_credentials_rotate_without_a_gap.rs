@@ -50,12 +50,9 @@ fn turn_credentials_rotate_without_a_gap() {
         // As the chart's own pool: relays reach it at its machine's address, and not at the pod's.
         let reachability = Reachability { mode: ReachabilityMode::HostPort, ports: Some(PORTS), announce: None };
         let pool = scene.pool(1, |spec| spec.reachability = reachability).await?;
-        let replicas = gateway::replicas(&scene).await?;
-        let gateway = replicas.first().context("there is a gateway")?;
-        let outcome = play(&scene, &pool, gateway).await;
-        gateway::leave(&scene.cluster, &pool).await?;
-        remove(&scene.cluster).await?;
-        outcome
+        let outcome =
+            gateway::with_replicas(&scene, &pool, async |[gateway, _]| play(&scene, &pool, &gateway).await).await;
+        outcome.and(remove(&scene.cluster).await)
     });
 }
 
