@@ -19,6 +19,9 @@ use kube::{
     api::{ListParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
+use tokio::process::Command;
+
+use crate::program;
 
 /// Namespace that the chart is installed in; pools, media nodes and their pods live there, too.
 pub const SYSTEM: &str = "callplane-system";
@@ -61,6 +64,15 @@ impl Cluster {
             );
         }
         Ok(Self { client, config, kubeconfig })
+    }
+
+    /// What `program`, of those that the cluster came with, writes when it is called with `arguments` and given `input`.
+    ///
+    /// # Errors
+    /// When it fails, with what it says.
+    pub async fn run(&self, program: &str, arguments: &[&str], input: &str) -> Result<String> {
+        let mut command = Command::new(cache().join("bin").join(program));
+        program::output(command.args(arguments).env("KUBECONFIG", &self.kubeconfig), input).await
     }
 
     /// A client that is told `token` instead of the administrator's certificate.

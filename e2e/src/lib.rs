@@ -12,6 +12,7 @@ pub mod history;
 pub mod machine;
 pub mod media;
 pub mod process;
+pub mod program;
 pub mod scenario;
 pub mod scene;
 pub mod text;

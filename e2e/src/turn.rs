@@ -1,8 +1,8 @@
 //! TURN as the operator, coturn and its clients have it: the shared secrets, and what a server grants to whom.
 
-use std::{collections::BTreeMap, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use callplane_crds::names::TURN_SECRET;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -11,12 +11,12 @@ use kube::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::process::Command;
 
 use crate::{
     cluster::{self, Cluster},
     gateway::IceServer,
-    wait,
+    program, wait,
 };
 
 /// Until the operator, which looks every 3 s, has done something about the shared secret.
@@ -62,20 +62,10 @@ pub async fn ask(url: &str, login: &Login, peers: &[&str]) -> Result<Verdict> {
         }
         Login::Minted { secret, ends } => json!({"url": url, "secret": secret, "ends": ends, "peers": peers}),
     };
-    let mut child = Command::new("node")
-        .arg(cluster::folder().join("browser/turn.mjs"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("node e2e/browser/turn.mjs")?;
-    let mut input = child.stdin.take().context("standard input is piped")?;
-    input.write_all(&serde_json::to_vec(&question)?).await?;
-    drop(input);
-    let done = child.wait_with_output().await?;
-    let said = String::from_utf8_lossy(&done.stderr);
-    ensure!(done.status.success(), "{url}: {said}");
-    serde_json::from_slice(&done.stdout).with_context(|| format!("{url}: {said}"))
+    let mut node = Command::new("node");
+    node.arg(cluster::folder().join("browser/turn.mjs"));
+    let said = program::output(&mut node, &question.to_string()).await.with_context(|| url.to_owned())?;
+    serde_json::from_str(&said).with_context(|| format!("{url}: {said}"))
 }
 
 /// Waits until the server at `url` does not believe `login` any more.

@@ -1,10 +1,9 @@
 //! The installation without Helm, and the samples: the API server takes every object of them.
 
-use std::{fs, process::Stdio};
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use callplane_e2e::cluster::{SYSTEM, cache, folder};
-use tokio::{io::AsyncWriteExt, process::Command};
+use callplane_e2e::cluster::{SYSTEM, folder};
 
 use crate::desk::{Desk, desk};
 
@@ -56,33 +55,13 @@ fn manifests() -> Result<Vec<(String, String)>> {
 
 /// Has the API server judge `text` as `kubectl apply` sends it, and keep nothing. Unknown fields are refused.
 async fn accepted(desk: &Desk, name: &str, text: &str) -> Result<()> {
-    let mut kubectl = Command::new(cache().join("bin/kubectl"))
-        .args([
-            "apply",
-            "--server-side",
-            "--dry-run=server",
-            "--force-conflicts",
-            "--validate=strict",
-            "--filename",
-            "-",
-        ])
-        .env("KUBECONFIG", &desk.cluster.kubeconfig)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .context("kubectl")?;
-    let mut input = kubectl.stdin.take().context("kubectl reads its input")?;
-    // It reads all of it before it says anything.
-    input.write_all(text.as_bytes()).await.context("kubectl's input")?;
-    drop(input);
-    let done = kubectl.wait_with_output().await?;
-    let said = String::from_utf8_lossy(&done.stderr);
-    ensure!(done.status.success(), "{name} is not accepted: {said}");
+    let arguments =
+        ["apply", "--server-side", "--dry-run=server", "--force-conflicts", "--validate=strict", "--filename", "-"];
+    let accepted = desk.cluster.run("kubectl", &arguments, text).await;
+    let accepted = accepted.with_context(|| format!("{name} is not accepted"))?;
     // Each object is named once.
-    let objects = String::from_utf8_lossy(&done.stdout).lines().count();
+    let objects = accepted.lines().count();
     let expected = text.lines().filter(|line| line.starts_with("kind:")).count();
-    ensure!(objects == expected, "{name} has {expected} objects, and {objects} were accepted: {said}");
+    ensure!(objects == expected, "{name} has {expected} objects, and {objects} were accepted:\n{accepted}");
     Ok(())
 }

@@ -7,12 +7,11 @@ use anyhow::{Context, Result, ensure};
 use callplane_crds::CallId;
 use callplane_e2e::{
     Scene, clock,
-    cluster::{SYSTEM, cache},
+    cluster::SYSTEM,
     gateway::{self, Replica},
     process::{self, Hung, Signal},
     scenario, wait,
 };
-use tokio::process::Command;
 
 /// The chart's pod.
 const DATABASE: &str = "callplane-postgresql-0";
@@ -84,13 +83,6 @@ async fn until_recorded(scene: &Scene, id: &CallId, users: &[&str]) -> Result<()
 async fn query_database(scene: &Scene, query: &str) -> Result<String> {
     let psql = "PGPASSWORD=$(cat /etc/callplane/postgresql/password) PGCONNECT_TIMEOUT=5 exec \
          /usr/lib/postgresql/15/bin/psql -X -A -t -h 127.0.0.1 -U callplane -d callplane -c \"$1\"";
-    let done = Command::new(cache().join("bin/kubectl"))
-        .args(["--namespace", SYSTEM, "exec", DATABASE, "--", "sh", "-c", psql, "sh", query])
-        .env("KUBECONFIG", &scene.cluster.kubeconfig)
-        .kill_on_drop(true)
-        .output()
-        .await
-        .context("kubectl exec")?;
-    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    Ok(String::from_utf8(done.stdout)?)
+    let arguments = ["--namespace", SYSTEM, "exec", DATABASE, "--", "sh", "-c", psql, "sh", query];
+    scene.cluster.run("kubectl", &arguments, "").await
 }

@@ -2,7 +2,7 @@
 //! one goes, and in the end all that there are: the call has no gap. What ended, was revoked or is made up is refused, and
 //! nobody is relayed into the cluster's own networks but to its media nodes.
 
-use std::{collections::BTreeMap, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use callplane_crds::{
@@ -13,9 +13,9 @@ use callplane_e2e::{
     Call, Cluster, Scene,
     browsers::{LONGEST_GAP_MS, Sample},
     clock,
-    cluster::{SYSTEM, cache, folder},
+    cluster::{SYSTEM, folder},
     gateway::{self, API_KEY, IceServer, MOUNTED, Replica},
-    scenario, scene,
+    program, scenario, scene,
     turn::{self, FORBIDDEN, Login, Shared, UNAUTHORIZED},
     wait,
 };
@@ -29,7 +29,7 @@ use kube::{
     runtime::watcher,
 };
 use serde_json::json;
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::process::Command;
 
 /// Until media goes by relays, and until some more pictures have come.
 const FLOWS: Duration = Duration::from_secs(120);
@@ -214,15 +214,11 @@ async fn by_tls(scene: &Scene, pool: &str, gateway: &Replica) -> Result<()> {
 }
 
 async fn certificate(cluster: &Cluster) -> Result<()> {
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=turn.example", "-keyout", "-"])
-        .output()
-        .await
-        .context("openssl")?;
-    ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
-    // Both are in what it wrote, and whoever reads one skips the other.
-    let both = String::from_utf8(made.stdout)?;
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+    openssl.args(["-subj", "/CN=turn.example", "-keyout", "-"]);
+    // Both are in what it writes, and whoever reads one skips the other.
+    let both = program::output(&mut openssl, "").await?;
     let data = [("tls.crt".to_owned(), both.clone()), ("tls.key".to_owned(), both)].into();
     let mut secret = Secret { string_data: Some(data), ..Default::default() };
     secret.metadata.name = Some(TLS.to_owned());
@@ -231,25 +227,14 @@ async fn certificate(cluster: &Cluster) -> Result<()> {
 
 /// What the chart makes of the values that are installed and a certificate, under another name.
 async fn rendered(cluster: &Cluster) -> Result<Deployment> {
-    let helm = |arguments: &[&str]| {
-        let mut command = Command::new(cache().join("bin/helm"));
-        command.args(arguments).args(["--namespace", SYSTEM]).env("KUBECONFIG", &cluster.kubeconfig);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    };
-    let values = helm(&["get", "values", "callplane", "--output", "json"]).output().await.context("helm")?;
-    ensure!(values.status.success(), "helm get values: {}", String::from_utf8_lossy(&values.stderr));
-    let chart = folder().join("../charts/callplane");
-    let mut template =
-        helm(&["template", "callplane", "--values", "-", "--show-only", "templates/turn/deployment.yaml"]);
-    template.args(["--set", &format!("turn.host=turn.example,turn.replicas=1,turn.tls.secretName={TLS}")]).arg(chart);
-    let mut child = template.spawn().context("helm")?;
-    let mut input = child.stdin.take().context("standard input is piped")?;
-    input.write_all(&values.stdout).await?;
-    drop(input);
-    let made = child.wait_with_output().await?;
-    ensure!(made.status.success(), "helm template: {}", String::from_utf8_lossy(&made.stderr));
-    let mut deployment: Deployment = serde_yaml::from_slice(&made.stdout)?;
+    let of_release = ["--namespace", SYSTEM, "get", "values", "callplane", "--output", "json"];
+    let values = cluster.run("helm", &of_release, "").await?;
+    let chart = folder().join("../charts/callplane").display().to_string();
+    let ours = format!("turn.host=turn.example,turn.replicas=1,turn.tls.secretName={TLS}");
+    let template = ["--namespace", SYSTEM, "template", "callplane", &chart, "--values", "-", "--set", &ours];
+    let of_coturn = ["--show-only", "templates/turn/deployment.yaml"];
+    let made = cluster.run("helm", &[&template[..], &of_coturn].concat(), &values).await?;
+    let mut deployment: Deployment = serde_yaml::from_str(&made)?;
     let component = ("app.kubernetes.io/component".to_owned(), TLS.to_owned());
     deployment.metadata.name = Some(TLS.to_owned());
     deployment.labels_mut().extend([component.clone()]);
