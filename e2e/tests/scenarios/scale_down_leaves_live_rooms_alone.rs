@@ -28,6 +28,8 @@ fn a_pool_that_is_scaled_down_waits_for_its_calls_to_end() {
         let on_nodes = rooms_by_node(&history);
         ensure!(on_nodes.len() == 3, "the rooms are not on all three nodes: {on_nodes:?}");
 
+        // A node serves before its kubelet has said that its pod runs, and one that does not run yet may be evicted always.
+        scene.pods_ready(&on_nodes.keys().map(String::as_str).collect::<Vec<_>>()).await?;
         for node in on_nodes.keys() {
             cannot_be_evicted(&scene, node).await?;
         }
@@ -88,16 +90,7 @@ fn rooms_by_node(history: &History) -> BTreeMap<String, Vec<String>> {
 
 /// Asks for the pod's eviction, as a drain of its machine does, and reads what keeps an autoscaler from asking.
 async fn cannot_be_evicted(scene: &Scene, node: &str) -> Result<()> {
-    // A node serves before its kubelet has said that its pod runs, and one that does not run yet may be evicted always.
-    let is_ready = |pod: &Pod| {
-        let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
-    };
-    let pod =
-        wait::until(&scene.cluster.pods(), node, "to be ready by its kubelet's word", Duration::from_secs(60), |pod| {
-            pod.filter(|pod| is_ready(pod)).cloned()
-        })
-        .await?;
+    let pod = scene.pod(node).await?;
     let safe = pod.annotations().get(SAFE_TO_EVICT_ANNOTATION).map(String::as_str);
     ensure!(
         safe == Some("false"),
