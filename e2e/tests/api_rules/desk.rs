@@ -181,6 +181,26 @@ impl Case {
     }
 }
 
+/// What a capacity may be and what it may not, in the spec that `within` puts it into.
+pub fn capacities(within: impl Fn(Value) -> Value) -> Vec<Case> {
+    let fine = |capacity| Case::fine(within(capacity));
+    let refused = |capacity, field, says| Case::refused(within(capacity), field, says);
+    vec![
+        fine(json!({"rooms": 1, "participants": 2, "streams": 4})),
+        fine(json!({"rooms": 4000, "participants": 100_000, "streams": 100_000_000})),
+        refused(json!({"rooms": 0}), "spec.capacity.rooms", "should be greater than or equal to 1"),
+        refused(json!({"rooms": 4001}), "spec.capacity.rooms", "should be less than or equal to 4000"),
+        refused(json!({"participants": 1}), "spec.capacity.participants", "should be greater than or equal to 2"),
+        refused(
+            json!({"participants": 100_001}),
+            "spec.capacity.participants",
+            "should be less than or equal to 100000",
+        ),
+        refused(json!({"streams": 3}), "spec.capacity.streams", "should be greater than or equal to 4"),
+        refused(json!({"streams": 100_000_001}), "spec.capacity.streams", "should be less than or equal to 100000000"),
+    ]
+}
+
 /// The refusal in `outcome`.
 pub fn refusal<T>(outcome: kube::Result<T>) -> Result<Status> {
     match outcome {

@@ -6,7 +6,7 @@ use k8s_openapi::api::autoscaling::v1::Scale;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::desk::{Case, Keep, desk, refusal, refused};
+use crate::desk::{Case, Keep, capacities, desk, refusal, refused};
 
 #[test]
 fn a_pool_says_what_is_wrong_with_it() {
@@ -14,12 +14,11 @@ fn a_pool_says_what_is_wrong_with_it() {
         let (fine, refused) = (Case::fine, Case::refused);
         let reach = |reachability| json!({ "reachability": reachability });
         let template = |template| json!({ "template": template });
-        let capacity = |capacity| json!({ "capacity": capacity });
         let ports = |from: i32, to: i32| json!({"mode": "HostPort", "ports": {"from": from, "to": to}});
         let with_workers =
             |workers: i32| json!({"reachability": ports(20000, 20003), "template": {"workers": workers}});
         let long = "x".repeat(64);
-        let cases = vec![
+        let mut cases = vec![
             fine(json!({})),
             fine(json!({"replicas": 0})),
             fine(json!({"replicas": 1000, "region": "eu", "placement": "Spread", "drainTimeoutSeconds": 86_400})),
@@ -30,7 +29,6 @@ fn a_pool_says_what_is_wrong_with_it() {
             )),
             fine(reach(json!({"mode": "Pod", "announce": "2001:db8::7"}))),
             fine(with_workers(4)),
-            fine(capacity(json!({"rooms": 1, "participants": 2, "streams": 4}))),
             fine(template(json!({
                 "image": "a", "imagePullPolicy": "Never", "resources": {"requests": {"cpu": 1, "memory": "64Mi"}}}))),
             fine(template(json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}]}))),
@@ -48,24 +46,6 @@ fn a_pool_says_what_is_wrong_with_it() {
                 json!({"drainTimeoutSeconds": 86_401}),
                 "spec.drainTimeoutSeconds",
                 "should be less than or equal to 86400",
-            ),
-            refused(capacity(json!({"rooms": 0})), "spec.capacity.rooms", "should be greater than or equal to 1"),
-            refused(capacity(json!({"rooms": 4001})), "spec.capacity.rooms", "should be less than or equal to 4000"),
-            refused(
-                capacity(json!({"participants": 1})),
-                "spec.capacity.participants",
-                "should be greater than or equal to 2",
-            ),
-            refused(
-                capacity(json!({"participants": 100_001})),
-                "spec.capacity.participants",
-                "should be less than or equal to 100000",
-            ),
-            refused(capacity(json!({"streams": 3})), "spec.capacity.streams", "should be greater than or equal to 4"),
-            refused(
-                capacity(json!({"streams": 100_000_001})),
-                "spec.capacity.streams",
-                "should be less than or equal to 100000000",
             ),
             refused(
                 reach(json!({"mode": "NodePort"})),
@@ -157,6 +137,7 @@ fn a_pool_says_what_is_wrong_with_it() {
             )
             .named(&long[..53]),
         ];
+        cases.extend(capacities(|capacity| json!({ "capacity": capacity })));
         desk.try_all::<MediaPool>(cases).await
     });
 }
