@@ -1,13 +1,13 @@
 // libdatachannel (through node-datachannel) plays, publishes, and exchanges data with browsers.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, test } from 'node:test';
+import { after, test } from 'node:test';
 import datachannel from 'node-datachannel';
-import { launchChromium } from '../lib/chromium.mjs';
 import { eventually as eventuallyPeer, joinRoom } from '../lib/peer.mjs';
-import { endSession, eventually, Node, openPage, pagePlays, pagePublishes, received, serveEmptyPage } from './programs.mjs';
+import { startEmptyPageAndNode } from './page-and-node.mjs';
 import { dataAnswer, dtlsOf, midOf, Participant, vp8KeyFrame } from './participant.mjs';
-import { ranWith, shown } from './record.mjs';
+import { endSession, eventually, openPage, pagePlays, pagePublishes, received } from './programs.mjs';
+import { shown } from './record.mjs';
 import { LIBDATACHANNEL } from './table.mjs';
 
 /** @typedef {import('node-datachannel').PeerConnection} PeerConnection */
@@ -15,35 +15,12 @@ import { LIBDATACHANNEL } from './table.mjs';
 const [MEDIA_ROOM, DATA_ROOM] = ['libdatachannel-media', 'libdatachannel-data'];
 const [VP8, OPUS, SSRC] = [96, 111, 20_000_001];
 
-/** @type {Node} */
-let node;
-/** @type {import('playwright-core').Browser} */
-let browser;
-/** @type {{url: string, close(): Promise<void>}} */
-let empty;
 /** @type {PeerConnection[]} */
 const connections = [];
 
-before(async () => {
-  node = await Node.start();
-  for (const room of [MEDIA_ROOM, DATA_ROOM]) await node.create(room);
-  empty = await serveEmptyPage();
-  browser = await launchChromium();
-  ranWith('Chromium', browser.version());
-});
-
-afterEach(async () => {
-  for (const connection of connections.splice(0)) connection.close();
-  await Promise.all((browser?.contexts() ?? []).map((context) => context.close()));
-});
-
-after(async () => {
-  await browser?.close();
-  await empty?.close();
-  await node?.stop();
-  // Its threads would keep the program.
-  datachannel.cleanup();
-});
+const world = startEmptyPageAndNode([MEDIA_ROOM, DATA_ROOM], connections);
+// Its threads would keep the program.
+after(() => datachannel.cleanup());
 
 /** @param {string} name */
 function connect(name) {
@@ -81,6 +58,7 @@ function restamped(packet) {
 }
 
 test('libdatachannel plays a page by WHEP, and publishes by WHIP what another page decodes', { timeout: 120_000 }, async () => {
+  const { node, browser, empty } = world;
   const [camera, viewer] = [await openPage(browser, empty.url), await openPage(browser, empty.url)];
   await pagePublishes(camera, node, MEDIA_ROOM, 'camera');
 
@@ -126,6 +104,7 @@ test('libdatachannel plays a page by WHEP, and publishes by WHIP what another pa
 });
 
 test('libdatachannel exchanges messages with a page', { timeout: 120_000 }, async () => {
+  const { node, browser } = world;
   const participant = new Participant(node.calls, DATA_ROOM, 'libdatachannel');
   const page = await joinRoom(browser, node.calls, DATA_ROOM, 'page');
   const ofPage = await page('openChannel', { label: 'from the page' });

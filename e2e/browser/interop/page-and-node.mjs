@@ -1,8 +1,9 @@
 // A media node and a Chromium for all tests of a file.
 
-import { after, before } from 'node:test';
+import { after, afterEach, before } from 'node:test';
 import { launchChromium } from '../lib/chromium.mjs';
 import { mediaNodeProgram, startMediaNode } from '../lib/media-node.mjs';
+import { Node, serveEmptyPage } from './programs.mjs';
 import { ranWith } from './record.mjs';
 
 const program = mediaNodeProgram();
@@ -28,6 +29,39 @@ export function startPageAndNode(options) {
   });
   after(async () => {
     await world.browser?.close();
+    await world.node?.stop();
+  });
+  return world;
+}
+
+/**
+ * The same with a node that other programs than pages reach as well, and an empty page to open.
+ * @param {string[]} rooms that the node serves
+ * @param {{close(): unknown}[]} [connections] ended after each test, as all pages are
+ */
+export function startEmptyPageAndNode(rooms, connections = []) {
+  const world = {
+    /** @type {Node} */
+    node: /** @type {any} */ (undefined),
+    /** @type {import('playwright-core').Browser} */
+    browser: /** @type {any} */ (undefined),
+    /** @type {Awaited<ReturnType<typeof serveEmptyPage>>} */
+    empty: /** @type {any} */ (undefined),
+  };
+  before(async () => {
+    world.node = await Node.start();
+    for (const room of rooms) await world.node.create(room);
+    world.empty = await serveEmptyPage();
+    world.browser = await launchChromium();
+    ranWith('Chromium', world.browser.version());
+  });
+  afterEach(async () => {
+    for (const connection of connections.splice(0)) await connection.close();
+    await Promise.all((world.browser?.contexts() ?? []).map((context) => context.close()));
+  });
+  after(async () => {
+    await world.browser?.close();
+    await world.empty?.close();
     await world.node?.stop();
   });
   return world;

@@ -1,44 +1,21 @@
 // werift, WebRTC in TypeScript alone, plays, publishes, and exchanges data with browsers.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, test } from 'node:test';
+import { test } from 'node:test';
 import { MediaStreamTrack, RTCPeerConnection, useOPUS, useVP8 } from 'werift';
-import { launchChromium } from '../lib/chromium.mjs';
 import { eventually as eventuallyPeer, joinRoom } from '../lib/peer.mjs';
-import { endSession, eventually, Node, openPage, pagePlays, pagePublishes, received, serveEmptyPage } from './programs.mjs';
+import { startEmptyPageAndNode } from './page-and-node.mjs';
 import { dataAnswer, dtlsOf, midOf, Participant, vp8KeyFrame } from './participant.mjs';
-import { ranWith, shown } from './record.mjs';
+import { endSession, eventually, openPage, pagePlays, pagePublishes, received } from './programs.mjs';
+import { shown } from './record.mjs';
 import { WERIFT } from './table.mjs';
 
 const [MEDIA_ROOM, DATA_ROOM] = ['werift-media', 'werift-data'];
 
-/** @type {Node} */
-let node;
-/** @type {import('playwright-core').Browser} */
-let browser;
-/** @type {{url: string, close(): Promise<void>}} */
-let empty;
 /** @type {RTCPeerConnection[]} */
 const connections = [];
 
-before(async () => {
-  node = await Node.start();
-  for (const room of [MEDIA_ROOM, DATA_ROOM]) await node.create(room);
-  empty = await serveEmptyPage();
-  browser = await launchChromium();
-  ranWith('Chromium', browser.version());
-});
-
-afterEach(async () => {
-  for (const connection of connections.splice(0)) await connection.close();
-  await Promise.all((browser?.contexts() ?? []).map((context) => context.close()));
-});
-
-after(async () => {
-  await browser?.close();
-  await empty?.close();
-  await node?.stop();
-});
+const world = startEmptyPageAndNode([MEDIA_ROOM, DATA_ROOM], connections);
 
 /** A connection that has failed is made anew so often. */
 const ATTEMPTS = 20;
@@ -83,6 +60,7 @@ async function offerOf(connection) {
 }
 
 test('werift plays a page by WHEP, and publishes by WHIP what another page decodes', { timeout: 240_000 }, async () => {
+  const { node, browser, empty } = world;
   const [camera, viewer] = [await openPage(browser, empty.url), await openPage(browser, empty.url)];
   await pagePublishes(camera, node, MEDIA_ROOM, 'camera');
 
@@ -126,6 +104,7 @@ test('werift plays a page by WHEP, and publishes by WHIP what another page decod
 });
 
 test('werift exchanges messages with a page', { timeout: 240_000 }, async () => {
+  const { node, browser } = world;
   const participant = new Participant(node.calls, DATA_ROOM, 'werift');
   const page = await joinRoom(browser, node.calls, DATA_ROOM, 'page');
   const ofPage = await page('openChannel', { label: 'from the page' });

@@ -1,45 +1,28 @@
 // WHIP and WHEP between real programs, and with mediasoup-client participants, all in one room.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, test } from 'node:test';
+import { after, test } from 'node:test';
 import { build } from '../build.mjs';
 import { BrowserCall } from '../call.mjs';
-import { launchChromium } from '../lib/chromium.mjs';
 import { startServer } from '../lib/dev-server.mjs';
+import { startEmptyPageAndNode } from './page-and-node.mjs';
 import {
-  aiortcPlays, aiortcPublishes, endSession, eventually, ffmpegPublishes, Node, openPage, pagePlays, pagePublishes, played, received, restartIce,
-  serveEmptyPage,
+  aiortcPlays, aiortcPublishes, endSession, eventually, ffmpegPublishes, openPage, pagePlays, pagePublishes, played, received, restartIce,
 } from './programs.mjs';
-import { ranWith, shown } from './record.mjs';
+import { shown } from './record.mjs';
 import { AIORTC, CHROMIUM, FFMPEG, PAGE } from './table.mjs';
 
 const ROOM = 'default.interop';
-/** @type {Node} */
-let node;
-/** @type {import('playwright-core').Browser} */
-let browser;
-/** @type {{url: string, close(): Promise<void>}} */
-let empty;
 /** @type {Array<() => Promise<unknown>>} what is to be ended, last one first */
 const endings = [];
 
-before(async () => {
-  node = await Node.start();
-  endings.push(() => node.stop());
-  await node.create(ROOM);
-  empty = await serveEmptyPage();
-  endings.push(() => empty.close());
-  browser = await launchChromium();
-  endings.push(() => browser.close());
-  ranWith('Chromium', browser.version());
-});
-
-// A page that stays keeps the camera at its size, and another that wants a larger one gets no layers.
-afterEach(() => Promise.all(browser.contexts().map((context) => context.close())));
-
+// Before the node and the browser end.
 after(async () => {
   for (const end of endings.reverse()) await end().catch(() => {});
 });
+
+// A page that stays keeps the camera at its size, and another that wants a larger one gets no layers.
+const world = startEmptyPageAndNode([ROOM]);
 
 /** @param {any} has */
 const seesAndHears = (has) => has?.frames >= 30 && has?.sound >= 1;
@@ -47,6 +30,7 @@ const seesAndHears = (has) => has?.frames >= 30 && has?.sound >= 1;
 const pageSeesAndHears = (has) => has.frames >= 30 && has.samples >= 48_000;
 
 test('FFmpeg publishes; a mediasoup-client page, aiortc and a plain page decode it, and all are in one room', { timeout: 180_000 }, async () => {
+  const { node, browser, empty } = world;
   const ffmpeg = await ffmpegPublishes(node, ROOM, 'ffmpeg');
   endings.push(() => ffmpeg.kill());
   const server = await startServer({ dist: await build(), directory: node.calls });
@@ -97,6 +81,7 @@ test('FFmpeg publishes; a mediasoup-client page, aiortc and a plain page decode 
 });
 
 test('a plain page publishes, others play it, and both sides restart ICE by PATCH', { timeout: 120_000 }, async () => {
+  const { node, browser, empty } = world;
   const [publisher, viewer] = [await openPage(browser, empty.url), await openPage(browser, empty.url)];
   // The player is there first.
   await pagePlays(viewer, node, ROOM, 'viewer', '?participant=camera');
@@ -127,6 +112,7 @@ test('a plain page publishes, others play it, and both sides restart ICE by PATC
 });
 
 test('aiortc publishes, and a plain page plays it', { timeout: 120_000 }, async () => {
+  const { node, browser, empty } = world;
   const aiortc = await aiortcPublishes(node, ROOM, 'aiortc-camera');
   endings.push(() => aiortc.kill());
   const page = await openPage(browser, empty.url);
@@ -139,6 +125,7 @@ test('aiortc publishes, and a plain page plays it', { timeout: 120_000 }, async 
 });
 
 test('a plain page publishes by simulcast, and a player gets the highest layer', { timeout: 120_000 }, async () => {
+  const { node, browser, empty } = world;
   const [publisher, viewer] = [await openPage(browser, empty.url), await openPage(browser, empty.url)];
   await pagePublishes(publisher, node, ROOM, 'simulcast', ['l', 'h']);
   await pagePlays(viewer, node, ROOM, 'viewer', '?participant=simulcast');
