@@ -130,6 +130,13 @@ pub struct MediaNodeStatus {
     pub conditions: Vec<Condition>,
 }
 
+impl MediaNode {
+    /// Whether its status holds a report.
+    pub fn has_reported(&self) -> bool {
+        self.status.as_ref().is_some_and(|s| s.reported_at.is_some())
+    }
+}
+
 /// Rooms that a report lists at most. Their entries are all written by the node, so the list is one value to the API server
 /// and costs nothing besides itself: at worst 4000 of them are below 1 MB, of the 1.5 MB that etcd takes.
 pub const MAX_LISTED_ROOMS: usize = 4000;

@@ -229,16 +229,12 @@ impl NodeEntry {
         })
     }
 
-    /// Whether its status holds a report.
-    pub fn has_reported(&self) -> bool {
-        self.object.as_ref().is_some_and(|n| n.status.as_ref().is_some_and(|s| s.reported_at.is_some()))
-    }
-
     /// Whether nothing shows that it ever ran: no report, now or seen earlier, no lease, and no pod that got as far as to be
     /// ready. Each is written by another, so whoever takes one of them away does not make a node with people on it blank.
     pub fn is_blank(&self) -> bool {
         let unready = matches!(self.pod, PodSight::Unseen | PodSight::There { ready: false, .. });
-        unready && !self.has_reported() && self.reported.is_none() && self.lease.is_none()
+        let has_reported = self.object.as_ref().is_some_and(|node| node.has_reported());
+        unready && !has_reported && self.reported.is_none() && self.lease.is_none()
     }
 
     /// Whether a room can be there.

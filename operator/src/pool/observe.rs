@@ -59,11 +59,6 @@ pub struct NodeSight {
 }
 
 impl NodeSight {
-    /// Whether its status holds a report.
-    pub fn has_reported(&self) -> bool {
-        self.object.status.as_ref().is_some_and(|s| s.reported_at.is_some())
-    }
-
     /// How long ago it was made; unknown for one that the API server did not date.
     pub fn age(&self, now: Now) -> Option<Duration> {
         let made = self.object.metadata.creation_timestamp.as_ref()?.0;

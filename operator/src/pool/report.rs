@@ -59,8 +59,9 @@ pub fn status(world: &World, plan: &Plan, now: Now) -> MediaPoolStatus {
         let (reason, message) = unready.clone().unwrap_or(("NodesStarting", nodes));
         condition(condition::pool::AVAILABLE, Status::False, reason, message)
     };
-    let starting =
-        count(&|n| !n.has_reported() && !matches!(n.pod, PodSight::Left { .. } | PodSight::Ended(_) | PodSight::Gone));
+    let starting = count(&|n| {
+        !n.object.has_reported() && !matches!(n.pod, PodSight::Left { .. } | PodSight::Ended(_) | PodSight::Gone)
+    });
     let leaving = count(&|n| n.is_surplus || n.standing == Standing::Leaving);
     let moving = starting + leaving > 0 || plan.steps.iter().any(|s| !matches!(s, Step::Resize { .. }));
     let progressing = match unready {
