@@ -31,8 +31,10 @@ const POOL_CONCURRENCY: usize = 4;
 const TURN_CONCURRENCY: usize = 4;
 /// How long writes in flight may take when the process ends.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
-/// How soon the join keys are tried again.
-const KEYS_AGAIN: Duration = Duration::from_secs(5);
+/// How often what is kept is looked at.
+const KEPT_EVERY: Duration = Duration::from_secs(300);
+/// How soon that is tried again.
+const KEPT_AGAIN: Duration = Duration::from_secs(5);
 
 /// Runs the controllers until SIGTERM or SIGINT.
 ///
@@ -156,9 +158,13 @@ async fn act_while_leading(
         }
         idle.send_replace(false);
         let mut controllers = JoinSet::new();
-        controllers.spawn(keep_keys(Arc::clone(&ctx)));
-        if let Some(address) = &database {
-            controllers.spawn(keep_database(Arc::clone(&ctx), address.clone()));
+        let of_keys = Arc::clone(&ctx);
+        controllers.spawn(keep("join keys", async move || keys::ensure(&of_keys.writer, &of_keys.namespace).await));
+        if let Some(address) = database.clone() {
+            let of_database = Arc::clone(&ctx);
+            controllers.spawn(keep("password of the database", async move || {
+                turn::store::ensure_postgresql(&of_database.writer, &of_database.namespace, &address).await
+            }));
         }
         let rooms = Arc::clone(&ctx);
         controllers.spawn(queue::run(Arc::clone(&ctx.rooms), room_concurrency, move |key| {
@@ -209,28 +215,14 @@ fn provide_turn(ctx: &Arc<Context>, settings: turn::Settings, controllers: &mut 
     }));
 }
 
-/// Makes the join keys, and puts the public half right should anybody change it.
-async fn keep_keys(ctx: Arc<Context>) {
+/// Sees to it, again and again, that `what` is there as `ensure` makes it.
+async fn keep<E: std::fmt::Display>(what: &str, ensure: impl AsyncFn() -> Result<(), E>) {
     loop {
-        let again = match keys::ensure(&ctx.writer, &ctx.namespace).await {
-            Ok(()) => Duration::from_secs(300),
+        let again = match ensure().await {
+            Ok(()) => KEPT_EVERY,
             Err(error) => {
-                tracing::error!(%error, "join keys");
-                KEYS_AGAIN
-            }
-        };
-        tokio::time::sleep(again).await;
-    }
-}
-
-/// Makes the password of the database.
-async fn keep_database(ctx: Arc<Context>, address: String) {
-    loop {
-        let again = match turn::store::ensure_postgresql(&ctx.writer, &ctx.namespace, &address).await {
-            Ok(()) => Duration::from_secs(300),
-            Err(error) => {
-                tracing::error!(%error, "password of the database");
-                KEYS_AGAIN
+                tracing::error!(%error, "{what}");
+                KEPT_AGAIN
             }
         };
         tokio::time::sleep(again).await;
