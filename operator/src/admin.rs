@@ -84,4 +84,4 @@ fn gather(ctx: &Context) {
 
 #[cfg(test)]
 #[path = "admin_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -17,7 +17,8 @@ const LONGEST: usize = 1 << 20;
 /// The pages that promise metrics by name.
 const PAGES: [&str; 2] = [include_str!("../../docs/routes.md"), include_str!("../../docs/turn.md")];
 
-async fn ask(admin: &Admin, path: &str) -> (u16, String) {
+/// What the operator answers: the code and the body.
+pub(crate) async fn ask(admin: &Admin, path: &str) -> (u16, String) {
     let request = Request::get(path).body(Body::empty()).unwrap();
     let answer = router(admin.clone()).oneshot(request).await.unwrap();
     let code = answer.status().as_u16();

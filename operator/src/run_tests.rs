@@ -1,13 +1,11 @@
 //! What happens before everything is known, and what then.
 
-use axum::body::Body;
 use callplane_crds::mediapool::Placement;
-use http::Request;
 use k8s_openapi::api::coordination::v1::Lease;
-use tower::ServiceExt;
 
 use super::*;
 use crate::{
+    admin::tests::ask,
     cluster::{Cluster, fixtures::pool},
     fake::{NAMESPACE, Shared, client, put, requests, stored},
     leader::LEASE_NAME,
@@ -15,11 +13,6 @@ use crate::{
 
 const NODES: &str = "/apis/callplane.io/v1alpha1/namespaces/team/medianodes";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/team/leases";
-
-async fn readiness(admin: &Admin) -> u16 {
-    let request = Request::get("/readyz").body(Body::empty()).unwrap();
-    admin::router(admin.clone()).oneshot(request).await.unwrap().status().as_u16()
-}
 
 /// Waits until `server` was asked for something that begins so.
 async fn asked(server: &Shared, what: &str) {
@@ -56,11 +49,11 @@ async fn nothing_is_written_and_nobody_runs_for_leader_before_all_caches_are_com
         "GET /apis/coordination.k8s.io/v1/namespaces/team/leases",
     ];
     assert_eq!(seen, lists, "each other cache is complete, and nothing follows");
-    assert_eq!((readiness(&admin).await, ctx.leads(), ctx.cluster().pools().count()), (503, false, 1));
+    assert_eq!((ask(&admin, "/readyz").await.0, ctx.leads(), ctx.cluster().pools().count()), (503, false, 1));
 
     server.lock().unwrap().silent.send_replace(vec![]);
     asked(&server, &format!("POST {LEASES}")).await;
-    assert_eq!(readiness(&admin).await, 200);
+    assert_eq!(ask(&admin, "/readyz").await.0, 200);
     asked(&server, &format!("POST {NODES}")).await;
     assert!(ctx.leads());
     let holder = || stored::<Lease>(&server, LEASE_NAME).unwrap().spec.unwrap().holder_identity;
