@@ -154,29 +154,36 @@ impl Connection {
     async fn serve(
         mut self,
         socket: SocketRef,
-        mut sent: mpsc::Receiver<Sent>,
+        sent: mpsc::Receiver<Sent>,
         is_gone: &CancellationToken,
         closing: &Closing,
     ) {
+        tokio::select! {
+            biased;
+            () = is_gone.cancelled() => {}
+            () = self.work(&socket, sent, closing) => outlet::end(&socket),
+        }
+        if let Some(Place { room, user }) = self.place {
+            let _ = room.send(Command::Gone { user, connection: self.id }).await;
+        }
+    }
+
+    /// Serves what is sent until the socket is to end: what was sent before is answered first.
+    async fn work(&mut self, socket: &SocketRef, mut sent: mpsc::Receiver<Sent>, closing: &Closing) {
         let events = limiter(EVENTS, Quota::per_second);
         let candidates = limiter(CANDIDATES, Quota::per_minute);
         let mut ignored = 0_u32;
         loop {
             let next = tokio::select! {
                 biased;
-                () = is_gone.cancelled() => break,
                 next = sent.recv() => next,
-                () = closing.asked() => None,
+                () = closing.asked() => return,
             };
-            let Some(Sent { event, data, ack }) = next else {
-                outlet::end(&socket);
-                break;
-            };
+            let Some(Sent { event, data, ack }) = next else { return };
             let is_too_many = events.check().is_err() || event == "webrtc:ice-candidate" && candidates.check().is_err();
             ignored = ignored.saturating_add(self.refused.swap(0, Ordering::Relaxed) + u32::from(is_too_many));
             if ignored > MAX_IGNORED {
-                outlet::end(&socket);
-                break;
+                return;
             }
             if is_too_many {
                 answer(ack, Err(too_many().into()));
@@ -184,19 +191,12 @@ impl Connection {
             }
             ignored = ignored.saturating_sub(1);
             let answered = tokio::select! {
-                () = is_gone.cancelled() => break,
-                () = closing.overdue() => {
-                    outlet::end(&socket);
-                    break;
-                }
-                answered = self.obey(&socket, &event, data) => answered,
+                () = closing.overdue() => return,
+                answered = self.obey(socket, &event, data) => answered,
             };
             let code = answered.as_ref().err().map_or("ok", Refusal::code);
             self.signal.gateway().metrics.event(&event, code);
             answer(ack, answered);
-        }
-        if let Some(Place { room, user }) = self.place {
-            let _ = room.send(Command::Gone { user, connection: self.id }).await;
         }
     }
 
