@@ -133,10 +133,7 @@ pub async fn join(
     headers: HeaderMap,
     body: Result<Body<JoinRoom>, Problem>,
 ) -> Result<Response, Problem> {
-    let Body(mut request) = match body {
-        Ok(body) => body,
-        Err(problem) => return Err(Caller::refusal(&gateway, &headers, problem)),
-    };
+    let Body(mut request) = body.map_err(|problem| Caller::refusal(&gateway, &headers, problem))?;
     let link = match &request.link_token {
         Some(token) => Some(verified_link(&gateway, token)?),
         None => None,

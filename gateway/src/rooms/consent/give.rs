@@ -105,10 +105,7 @@ pub async fn give_consent(
     headers: HeaderMap,
     body: Result<Body<GiveConsent>, Problem>,
 ) -> Result<Response, Problem> {
-    let Body(request) = match body {
-        Ok(body) => body,
-        Err(problem) => return Err(Caller::refusal(&gateway, &headers, problem)),
-    };
+    let Body(request) = body.map_err(|problem| Caller::refusal(&gateway, &headers, problem))?;
     let id = call_id(&request.meeting_id).map_err(|problem| problem.field("meetingId"))?;
     let witness = who(&gateway, &headers, &id, &request)?;
     let room = gateway.room(&id).await?;
