@@ -37,7 +37,6 @@ export interface PathsOptions {
 
 interface Open {
   path: Path;
-  offer: RouteOffer;
   timeline: Timeline;
   stop: AbortController;
 }
@@ -188,7 +187,7 @@ export class Paths {
     for (let isRetry = again; !this.#closed && !stop.signal.aborted; isRetry = true) {
       const latest = this.#offers.get(offer.epoch);
       if (!latest) return;
-      const open: Open = { path: this.#make(latest, { timeline, stop, isRetry }), offer, timeline, stop };
+      const open: Open = { path: this.#make(latest, { timeline, stop, isRetry }), timeline, stop };
       this.#open.set(offer.epoch, open);
       try {
         if (waitMs > 0 && !isRetry) await Promise.all([sleep(waitMs, stop.signal), warmUp()]);
