@@ -65,17 +65,16 @@ import() {
 # shell, for the Containerfiles), and these packages, from Debian's archive, since no registry need be reachable.
 BASE=localhost/callplane/base
 base() {
-  local reference=$BASE:$1 context=$CONTEXTS/base packages names=() options=() option
+  local reference=$BASE:$1 context=$CONTEXTS/base packages names=(base-files libc6 libgcc-s1 dash) options=() option
   shift
   while (($#)) && [[ $1 != -- ]]; do
     names+=("$1")
     shift
   done
   for option in "${@:2}"; do options+=(--dpkgopt="$option"); done
-  set -- "${names[@]}"
   buildah_ inspect --type image "$reference" >/dev/null 2>&1 && return 0
   say "building image $reference (about 10 s)"
-  packages=$(IFS=,; echo "base-files,libc6,libgcc-s1,dash${*:+,$*}")
+  packages=$(IFS=,; echo "${names[*]}")
   rm -rf "$context"
   mkdir "$context"
   printf 'FROM scratch\nADD base.tar /\n' >"$context/Containerfile"
