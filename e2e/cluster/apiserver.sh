@@ -9,12 +9,15 @@ case ${1:-} in
   start)
     daemon_pid 1 kube-apiserver >/dev/null || restart_daemon 1 kube-apiserver
     wait_for 60 "API server" kube get --raw /readyz
-    # Stopping, it withdrew its address from the Service that pods reach it by. kube-proxy looks again after up to a minute
-    # (client-go's back-off, with jitter); a new one does at once, and it is not what is on trial.
+    # Kubernetes' own programs look again after up to a minute (client-go's back-off, with jitter), and until kube-proxy
+    # has, pods do not reach what has withdrawn its address. New ones look at once, and they are not what is on trial.
     for machine in "${MACHINES[@]}"; do
       machine_init "$machine" >/dev/null || continue
-      stop_daemon "$machine" kube-proxy 3
-      restart_daemon "$machine" kube-proxy
+      for daemon in kube-proxy kube-controller-manager kube-scheduler; do
+        daemon_pid "$machine" "$daemon" >/dev/null || continue
+        stop_daemon "$machine" "$daemon" 3
+        restart_daemon "$machine" "$daemon"
+      done
     done
     say "API server: ready"
     ;;

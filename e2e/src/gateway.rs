@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use callplane_crds::{CallId, CallRoom};
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
     runtime::watcher,
 };
 use serde::Deserialize;
@@ -30,7 +30,7 @@ pub const DIGEST: &str = "5ae2a6e43eef7578e1428ea800e6ac87f44869f4071a791f019b61
 pub const ANSWER: Duration = Duration::from_secs(30);
 /// Where the gateway finds the digests of API keys.
 const API_KEYS: &str = "callplane-api-keys";
-/// Until a gateway has a Secret that was changed: the kubelet takes up to two minutes.
+/// Until a gateway has a Secret that was changed: a kubelet that was without the API server goes by what it last knew.
 pub const MOUNTED: Duration = Duration::from_secs(180);
 /// Where the gateway makes rooms.
 const ROOMS: &str = "default";
@@ -164,8 +164,8 @@ pub fn text(answer: &Value, field: &str) -> Result<String> {
     Ok(answer[field].as_str().with_context(|| format!("no {field} in {answer}"))?.to_owned())
 }
 
-/// Plays at both replicas of the gateway. Takes back afterwards that they let the scenario call, and the rooms that were made
-/// on `pool` by REST.
+/// Plays at both replicas of the gateway, and takes the rooms away that were made on `pool` by REST. That scenarios may call
+/// stays: they share the key.
 ///
 /// # Errors
 /// When `play` fails, or there are not two replicas that let the scenario call in time.
@@ -182,28 +182,23 @@ pub async fn with_replicas(
     outcome.and(leave(&scene.cluster, pool).await)
 }
 
-/// Lets the scenario call, and waits for all replicas to know that.
+/// Lets scenarios call, and waits for all replicas to know that.
 async fn replicas(scene: &Scene) -> Result<Vec<Replica>> {
-    let secrets = scene.cluster.secrets();
-    scene::ignore_missing(secrets.delete(API_KEYS, &DeleteParams::default()).await.map(drop))?;
-    let mut secret = Secret { string_data: Some([("e2e".to_owned(), DIGEST.to_owned())].into()), ..Default::default() };
-    secret.metadata.name = Some(API_KEYS.to_owned());
-    secrets.create(&PostParams::default(), &secret).await?;
-    // A new pod has the Secret at once, as a rule; an old one only after a minute or so.
+    let key = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": API_KEYS},
+        "stringData": {"e2e": DIGEST},
+    });
+    let apply = PatchParams::apply("e2e").force();
+    scene.cluster.secrets().patch(API_KEYS, &apply, &Patch::Apply(key)).await?;
     let ours = ListParams::default().labels(GATEWAY);
-    let old: Vec<_> = scene.cluster.pods().list(&ours).await?.iter().map(ResourceExt::name_any).collect();
-    for pod in &old {
-        scene.cluster.pods().delete(pod, &DeleteParams::default()).await?;
-    }
-    let config = watcher::Config::default().labels(GATEWAY);
-    let all = scene.cluster.pods();
     let deployments = scene.cluster.deployments().list(&ours).await?;
     let count =
         deployments.iter().filter_map(|d| d.spec.as_ref()?.replicas).next().context("the gateway's Deployment")?;
     let count = usize::try_from(count)?;
-    let pods = wait::until_all(&all, config, "new gateways", scene::POD_READY, |pods| {
-        let ready: Vec<Pod> =
-            pods.values().filter(|pod| !old.contains(&pod.name_any()) && scene::is_ready(pod)).cloned().collect();
+    let config = watcher::Config::default().labels(GATEWAY);
+    let pods = scene.cluster.pods();
+    let pods = wait::until_all(&pods, config, "all gateways", scene::POD_READY, |pods| {
+        let ready: Vec<Pod> = pods.values().filter(|pod| scene::is_ready(pod)).cloned().collect();
         (ready.len() == count).then_some(ready)
     });
     let http = reqwest::Client::builder().no_proxy().timeout(ANSWER).build()?;
@@ -216,7 +211,7 @@ async fn replicas(scene: &Scene) -> Result<Vec<Replica>> {
     Ok(replicas)
 }
 
-/// Takes back what [`replicas`] gave, and the rooms that were made on `pool` by REST: they are in a namespace that stays.
+/// Takes away the rooms that were made on `pool` by REST: they are in a namespace that stays.
 async fn leave(cluster: &Cluster, pool: &str) -> Result<()> {
     let rooms: Api<CallRoom> = cluster.rooms(ROOMS);
     for room in rooms.list(&ListParams::default()).await? {
@@ -224,7 +219,7 @@ async fn leave(cluster: &Cluster, pool: &str) -> Result<()> {
             scene::ignore_missing(rooms.delete(&room.name_any(), &DeleteParams::default()).await.map(drop))?;
         }
     }
-    scene::ignore_missing(cluster.secrets().delete(API_KEYS, &DeleteParams::default()).await.map(drop))
+    Ok(())
 }
 
 /// Checks that no gateway wrote any of `secrets` into its log.

@@ -23,5 +23,4 @@ pub mod wait;
 pub use browsers::Call;
 pub use cluster::Cluster;
 pub use history::History;
-pub use scenario::scenario;
 pub use scene::Scene;

@@ -14,7 +14,7 @@ const PLACED: Duration = Duration::from_secs(10);
 
 #[test]
 fn rooms_and_calls_do_not_notice_a_rolling_restart_of_the_operator() {
-    scenario("restart", |scene| async move {
+    scenario::alone("restart", |scene| async move {
         scene.operator_settled().await?;
         let pool = scene.pool(1, |_| {}).await?;
         scene.create("standup", scene::room_on(&pool, 4)).await?;

@@ -19,7 +19,7 @@ use serde_json::json;
 
 #[test]
 fn the_token_of_a_media_node_opens_only_its_own_status() {
-    scenario("own-status", |scene| async move {
+    scenario::side_by_side("own-status", |scene| async move {
         let pool = scene.pool(2, |_| {}).await?;
         let nodes = scene.ready_nodes(&pool, 2).await?;
         let (own, other) = (nodes[0].name_any(), nodes[1].name_any());

@@ -17,7 +17,7 @@ const AFTERMATH: Duration = Duration::from_secs(15);
 
 #[test]
 fn a_call_goes_on_while_the_api_server_is_away_for_a_minute() {
-    scenario("outage", |scene| async move {
+    scenario::alone("outage", |scene| async move {
         scene.operator_settled().await?;
         let pool = scene.pool(2, |_| {}).await?;
         for room in ["standup", "quiet"] {

@@ -31,7 +31,7 @@ const IDLE: Duration = Duration::from_secs(25);
 
 #[test]
 fn a_burst_of_200_rooms_is_spread_over_three_nodes_without_overcommit() {
-    scenario("burst", |scene| async move {
+    scenario::alone("burst", |scene| async move {
         let pool = scene
             .pool(NODES, |spec| {
                 spec.placement = Placement::Spread;

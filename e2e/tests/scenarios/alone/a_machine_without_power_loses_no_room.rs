@@ -16,7 +16,7 @@ const DETECTED: Duration = Duration::from_secs(120);
 
 #[test]
 fn rooms_go_on_elsewhere_when_a_machine_loses_power() {
-    scenario("power", |scene| async move {
+    scenario::alone("power", |scene| async move {
         scene.operator_settled().await?;
         let on = |machine: &str| BTreeMap::from([("kubernetes.io/hostname".to_owned(), machine.to_owned())]);
         let pool = scene.pool(1, |spec| spec.template.node_selector = on(machine::SECOND)).await?;

@@ -17,7 +17,7 @@ const BACK: Duration = Duration::from_secs(150);
 
 #[test]
 fn the_gateway_makes_rooms_and_lets_people_in_also_while_the_api_server_is_away() {
-    scenario("gateway", |scene| async move {
+    scenario::alone("gateway", |scene| async move {
         scene.operator_settled().await?;
         let pool = scene.pool(2, |_| {}).await?;
         gateway::with_replicas(&scene, &pool, async |[one, two]| play(&scene, &pool, &one, &two).await).await

@@ -10,7 +10,7 @@ const FRAMES: f64 = 100.0;
 
 #[test]
 fn two_browsers_talk_through_the_node_that_was_picked() {
-    scenario("talk", |scene| async move {
+    scenario::alone("talk", |scene| async move {
         let pool = scene.pool(1, |_| {}).await?;
         let began = clock::now();
         scene.create("standup", scene::room_on(&pool, 4)).await?;

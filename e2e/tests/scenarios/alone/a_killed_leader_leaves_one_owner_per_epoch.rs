@@ -33,7 +33,7 @@ const FOLLOWS: &str = r#""message":"follows""#;
 
 #[test]
 fn no_epoch_has_two_owners_when_the_leader_is_killed_or_paused_in_a_burst() {
-    scenario("killed-leader", |scene| async move {
+    scenario::alone("killed-leader", |scene| async move {
         scene.operator_settled().await?;
         let pool = scene.pool(3, |spec| spec.placement = Placement::Spread).await?;
         let history = scene.history().await?;

@@ -15,7 +15,7 @@ const KNOWN: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_call_goes_on_elsewhere_when_its_node_is_killed() {
-    scenario("killed-node", |scene| async move {
+    scenario::alone("killed-node", |scene| async move {
         let pool = scene.pool(2, |_| {}).await?;
         scene.create("standup", scene::room_on(&pool, 4)).await?;
         let (room, first) = scene.ready("standup", scene::ROOM_READY).await?;

@@ -24,7 +24,7 @@ const WAITS: &str = "callplane_gateway_records_waiting";
 
 #[test]
 fn records_wait_for_a_database_that_is_away() {
-    scenario("records", |scene| async move {
+    scenario::side_by_side("records", |scene| async move {
         scene.pods_ready(&[DATABASE]).await.context("e2e/cluster/install.sh enables PostgreSQL")?;
         let pool = scene.pool(1, |_| {}).await?;
         gateway::with_replicas(&scene, &pool, async |[one, two]| play(&scene, &pool, &one, &two).await).await

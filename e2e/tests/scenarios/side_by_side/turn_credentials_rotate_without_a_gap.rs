@@ -44,7 +44,7 @@ const PRIVATE: [&str; 5] = ["127.0.0.1", "169.254.169.254", "10.0.0.1", "172.16.
 
 #[test]
 fn turn_credentials_rotate_without_a_gap() {
-    scenario("turn", |scene| async move {
+    scenario::side_by_side("turn", |scene| async move {
         scene.operator_settled().await?;
         remove(&scene.cluster).await.context("leftovers of an earlier run")?;
         // As the chart's own pool: relays reach it at its machine's address, and not at the pod's.

@@ -20,7 +20,7 @@ const TRIES: usize = 20;
 
 #[test]
 fn a_hung_node_loses_its_rooms_and_refuses_their_old_epoch() {
-    scenario("hung-node", |scene| async move {
+    scenario::alone("hung-node", |scene| async move {
         let pool = scene.pool(2, |_| {}).await?;
         scene.create("standup", scene::room_on(&pool, 4)).await?;
         let (_, first) = scene.ready("standup", scene::ROOM_READY).await?;

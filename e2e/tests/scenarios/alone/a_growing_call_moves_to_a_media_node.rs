@@ -74,7 +74,7 @@ fn moving(pool: &str) -> CallRoomSpec {
 
 #[test]
 fn a_growing_call_moves_to_a_media_node_and_back_when_it_shrinks() {
-    scenario("modes", |scene| async move {
+    scenario::alone("modes", |scene| async move {
         scene.operator_settled().await?;
         let history = scene.history().await?;
         let nowhere = format!("e2e-{}", scene.name);

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(25);
 
 #[test]
 fn a_pool_that_is_scaled_down_waits_for_its_calls_to_end() {
-    scenario("scale-down", |scene| async move {
+    scenario::side_by_side("scale-down", |scene| async move {
         let pool = scene.pool(3, |spec| spec.placement = Placement::Spread).await?;
         let history = scene.history().await?;
         scene.create_many((0..ROOMS).map(|i| format!("room-{i}")).collect(), scene::room_on(&pool, 4)).await?;

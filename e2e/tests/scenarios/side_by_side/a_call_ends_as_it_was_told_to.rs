@@ -29,7 +29,7 @@ const ROOMS_IN_NAMESPACE: usize = 20;
 
 #[test]
 fn a_call_ends_as_it_was_told_to() {
-    scenario("endings", |scene| async move {
+    scenario::side_by_side("endings", |scene| async move {
         let pool = scene.pool(1, |_| {}).await?;
         tokio::try_join!(
             an_ended_call_tells_its_participants_and_is_deleted_later(&scene, &pool),
