@@ -20,7 +20,7 @@ BROWSER = e2e/browser/node_modules/.package-lock.json
 CLIENT = clients/js/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help preflight build programs demo demo-down test unit web interop client-browser fuzz charts-test e2e lint crds openapi manifests cluster-up cluster-down bench-placement bench-sfu bench-switch bench-gateway
+.PHONY: help preflight build programs demo demo-down test unit web interop client-browser soak fuzz charts-test e2e lint crds openapi manifests cluster-up cluster-down bench-placement bench-sfu bench-switch bench-gateway
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ fuzz: ## Feed the media node's parsers with arbitrary bytes (ARGS="seconds targe
 interop: $(BROWSER) programs ## Real programs against a media node: is docs/interop.md what they show? (ARGS=--write: write it; ARGS="name": those tests)
 	@e2e/cluster/tools.sh browser
 	cd e2e/browser && CALLPLANE_MEDIA_NODE=$(PROGRAMS)/callplane-media-node npm run --silent interop -- $(ARGS)
+
+soak: ## Ten minutes of calls with people coming and going: memory flat, nothing lost (ARGS="60": so many seconds)
+	cargo build --release --locked -p callplane-media-node -p callplane-bench --bin callplane-media-node --bin soak
+	$(CARGO_TARGET_DIR)/release/soak $(ARGS)
 
 charts-test: ## Golden tests of the chart
 	@e2e/cluster/tools.sh lint

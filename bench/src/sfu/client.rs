@@ -34,6 +34,8 @@ pub struct ClientSpec {
     pub spacing: Duration,
     /// What it receives.
     pub streams: Vec<Expected>,
+    /// Whether packets that come to it are counted as delivered; those of clients who come and go are not.
+    pub counted: bool,
 }
 
 /// A client.
@@ -45,6 +47,7 @@ pub struct Client {
     pending: Vec<Spec>,
     spacing: Duration,
     streams: Vec<Stream>,
+    counted: bool,
     transport_cc: u16,
     /// Arrivals since the last transport-wide feedback, in microseconds.
     arrivals: Vec<(u16, u64)>,
@@ -75,6 +78,7 @@ impl Client {
             pending: spec.tracks,
             spacing: spec.spacing,
             streams: spec.streams.into_iter().map(Stream::new).collect(),
+            counted: spec.counted,
             transport_cc: 0,
             arrivals: Vec::new(),
             feedback_count: 0,
@@ -173,6 +177,7 @@ impl Client {
             self.next_nack = Some(now.monotonic + NACKS);
         }
         if let Some(stamp) = Stamp::read(payload)
+            && self.counted
             && meter.counts(stamp.at)
         {
             meter.delivered += 1;

@@ -33,6 +33,7 @@ const SOCKET_BUFFER: usize = 4 << 20;
 /// What the generator is told.
 enum Order {
     Add(Vec<(SocketAddr, ClientSpec)>),
+    Remove(String),
     Window(u64, u64),
     Loss(f64),
     Meter(mpsc::Sender<Meter>),
@@ -87,6 +88,14 @@ impl Generator {
         self.order(Order::Add(clients))
     }
 
+    /// Ends one client without a word, as one whose machine has died. `ufrag`: the server's, of its connection.
+    ///
+    /// # Errors
+    /// When the generator has ended.
+    pub fn remove(&self, ufrag: &str) -> Result<()> {
+        self.order(Order::Remove(ufrag.to_owned()))
+    }
+
     /// From when to when packets count, in wall-clock nanoseconds of their stamps.
     ///
     /// # Errors
@@ -134,6 +143,8 @@ impl Drop for Generator {
 }
 
 struct Seat {
+    /// The server's ufrag, which tells its connections apart.
+    ufrag: String,
     socket: mio::net::UdpSocket,
     remote: SocketAddr,
     client: Client,
@@ -147,7 +158,8 @@ struct Loop {
     identity: Identity,
     options: Options,
     state: Option<UdpSocketState>,
-    seats: Vec<Seat>,
+    /// By token. Places of those who have gone stay empty: what was meant for them must reach nobody else.
+    seats: Vec<Option<Seat>>,
     /// When which track of which client sends.
     tracks: BinaryHeap<Reverse<(Instant, usize, usize)>>,
     meter: Meter,
@@ -214,6 +226,11 @@ impl Loop {
                     self.add(remote, spec)?;
                 }
             }
+            Order::Remove(ufrag) => {
+                if let Some(seat) = self.seats.iter_mut().find(|s| s.as_ref().is_some_and(|s| s.ufrag == ufrag)) {
+                    *seat = None;
+                }
+            }
             Order::Window(from, to) => {
                 self.meter.window = (from, to);
                 self.meter.sent.fill(0);
@@ -250,16 +267,17 @@ impl Loop {
         }
         for stream in &spec.streams {
             self.meter.know(stream.track);
-            self.meter.subscribers[stream.track as usize] += 1;
+            self.meter.subscribers[stream.track as usize] += u64::from(spec.counted);
         }
         let at = clock::now();
+        let ufrag = spec.credentials.remote.0.clone();
         let client = Client::new(self.identity.clone(), spec, at);
-        self.seats.push(Seat { socket, remote, client, due: at, scheduled: false });
+        self.seats.push(Some(Seat { ufrag, socket, remote, client, due: at, scheduled: false }));
         Ok(())
     }
 
     fn receive(&mut self, at: usize) -> Result<()> {
-        let Some(seat) = self.seats.get_mut(at) else { return Ok(()) };
+        let Some(Some(seat)) = self.seats.get_mut(at) else { return Ok(()) };
         loop {
             let arrived = match (&self.state, self.options.gro) {
                 (Some(state), true) => trains(state, &seat.socket, &mut self.buffers),
@@ -305,7 +323,7 @@ impl Loop {
                 return Ok(());
             }
             self.tracks.pop();
-            let Some(Seat { socket, remote, client, .. }) = self.seats.get_mut(at) else { continue };
+            let Some(Some(Seat { socket, remote, client, .. })) = self.seats.get_mut(at) else { continue };
             let (loss, random, mut unsent, mut thrown_away) = (self.loss, &mut self.random, 0, 0);
             let mut out = |datagram: &[u8]| {
                 if loss > 0.0 && random.unit() < loss {
@@ -325,7 +343,7 @@ impl Loop {
     fn tick(&mut self) -> Result<()> {
         let now = now();
         self.next_tick = now.monotonic + TICK;
-        for seat in &mut self.seats {
+        for seat in self.seats.iter_mut().flatten() {
             if seat.due <= now.monotonic {
                 seat.client.tick(now, &mut self.meter)?;
                 flush(seat, self.loss, &mut self.random, &mut self.meter);

@@ -17,6 +17,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod run;
 pub mod server;
+pub mod soak;
 pub mod srtp;
 pub mod stream;
 pub mod table;

@@ -57,7 +57,7 @@ impl World {
         let transport = TransportId(self.clients.len() as u64 + 1);
         let (ufrag, password) = (format!("ufrag{}", transport.0), "password-of-22-characters".to_owned());
         let credentials = Credentials { remote: (ufrag.clone(), password.clone()), local: "load".to_owned() };
-        let spec = ClientSpec { credentials, tracks, spacing: Duration::ZERO, streams };
+        let spec = ClientSpec { credentials, tracks, spacing: Duration::ZERO, streams, counted: true };
         let now = self.now();
         self.clients.push(Client::new(identity.clone(), spec, now.monotonic));
         let ice = IceCredentials { ufrag, password };

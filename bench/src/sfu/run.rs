@@ -88,7 +88,7 @@ pub struct Running<'a> {
 /// A client that connects, and neither sends nor receives.
 pub fn silent<T>(session: &Session<T>) -> ClientSpec {
     let credentials = session.credentials.clone();
-    ClientSpec { credentials, tracks: vec![], spacing: Duration::ZERO, streams: vec![] }
+    ClientSpec { credentials, tracks: vec![], spacing: Duration::ZERO, streams: vec![], counted: true }
 }
 
 /// A client that receives.

@@ -25,6 +25,7 @@ pub struct Callplane {
     child: Child,
     pid: [u32; 1],
     api: SocketAddr,
+    admin: SocketAddr,
     client: Client,
     signer: Signer,
     fingerprint: String,
@@ -95,7 +96,7 @@ impl Callplane {
             .spawn()?;
         let pid = [child.id().context("it has just been started")?];
         let client = Client::builder().timeout(Duration::from_secs(20)).build()?;
-        let server = Self { child, pid, api, client, signer, fingerprint: fingerprint.to_owned(), keys };
+        let server = Self { child, pid, api, admin, client, signer, fingerprint: fingerprint.to_owned(), keys };
         for _ in 0..100 {
             if tokio::net::TcpStream::connect(api).await.is_ok() {
                 return Ok(server);
@@ -168,6 +169,23 @@ impl Callplane {
             answer.streams.push(stream_of(&consumer["rtpParameters"]).context("consumer parameters")?);
         }
         answer.expected(wanted)
+    }
+
+    /// A participant leaves, and what it published and received ends.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn leave(&self, room: &str, user: &str) -> Result<()> {
+        self.call(room, user, Method::POST, &format!("/participants/{user}/leave"), Value::Null).await.map(drop)
+    }
+
+    /// Its metrics, in the text format of OpenMetrics.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        let answer = self.client.get(format!("http://{}/metrics", self.admin)).send().await?;
+        Ok(answer.error_for_status()?.text().await?)
     }
 
     pub(super) async fn stop(&mut self) {
