@@ -183,6 +183,20 @@ test('Opus with DTX and FEC arrives', { skip, timeout: TIMEOUT_MS }, () => withT
   shown(CHROMIUM, 'Opus', 'publishes with DTX and in-band FEC, and hears it');
 }));
 
+test('Opus with redundancy arrives with its copies, and as plain Opus', { skip, timeout: TIMEOUT_MS }, async (t) => {
+  for (const heard of [true, false]) {
+    await withTrack({ mimeType: 'audio/opus', kind: 'audio', width: 0, height: 0, red: { heard } }, async (track) => {
+      const names = (/** @type {any} */ { codecs }) => codecs.map((/** @type {any} */ codec) => codec.mimeType.toLowerCase());
+      assert.deepEqual(names(track.started.consumer), heard ? ['audio/opus', 'audio/red'] : ['audio/opus']);
+      // The browser counts a copy of what it has as a packet that it discards.
+      const { received } = await track.until('sound', ({ received: r }) => r?.totalSamplesReceived - r?.concealedSamples > 96_000
+        && r.packetsReceived > 100 && (r.packetsDiscarded > 0.8 * r.packetsReceived) === heard);
+      t.diagnostic(`${heard ? 'with' : 'without'} redundancy: ${received.packetsReceived} packets, ${received.bytesReceived} bytes, ${received.packetsDiscarded} copies not needed`);
+    });
+  }
+  shown(CHROMIUM, 'Opus with redundancy (RED)', 'publishes it once the answer that mediasoup-client makes names it, too; hears it with its copies, and as plain Opus without asking for them');
+});
+
 const EACH_LAYER = 'three encodings of up to 960x540; plays each and changes between them';
 const TEMPORAL = ', and at a quarter of the pictures';
 

@@ -192,17 +192,22 @@ export async function openPage(browser, url) {
  * full size, each one before at half of the next.
  * @param {import('playwright-core').Page} page @param {Node} node @param {string} room @param {string} user
  * @param {string[]} [rids]
+ * @param {string} [audio] media type of the codec that it prefers for its sound; the browser knows one by itself
  * @returns {Promise<{status: number, location: string | null, etag: string | null, link: string | null}>}
  */
-export function pagePublishes(page, node, room, user, rids = []) {
-  return page.evaluate(async ({ url, token, rids }) => {
+export function pagePublishes(page, node, room, user, rids = [], audio) {
+  return page.evaluate(async ({ url, token, rids, audio }) => {
     const size = rids.length > 0 ? { width: 640, height: 360 } : { width: 320, height: 180 };
     const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: size });
     const connection = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
     const encodings = rids.map((rid, at) => ({ rid, scaleResolutionDownBy: 2 ** (rids.length - 1 - at) }));
     for (const track of stream.getTracks()) {
       const sendEncodings = track.kind === 'video' ? encodings : [];
-      connection.addTransceiver(track, { direction: 'sendonly', streams: [stream], sendEncodings });
+      const transceiver = connection.addTransceiver(track, { direction: 'sendonly', streams: [stream], sendEncodings });
+      if (!audio || track.kind !== 'audio') continue;
+      const codecs = RTCRtpSender.getCapabilities('audio')?.codecs ?? [];
+      const isFirst = (/** @type {RTCRtpCodec} */ { mimeType }) => Number(mimeType.toLowerCase() === audio);
+      transceiver.setCodecPreferences([...codecs].sort((a, b) => isFirst(b) - isFirst(a)));
     }
     await connection.setLocalDescription();
     const answer = await fetch(url, {
@@ -216,7 +221,7 @@ export function pagePublishes(page, node, room, user, rids = []) {
     const [location, etag, link] = ['location', 'etag', 'link'].map((name) => answer.headers.get(name));
     Object.assign(window, { session: { connection, url: new URL(location ?? '', url).href, token, etag } });
     return { status: answer.status, location: location ?? null, etag: etag ?? null, link: link ?? null };
-  }, { url: `${node.api}/whip/${room}`, token: node.token(room, user), rids });
+  }, { url: `${node.api}/whip/${room}`, token: node.token(room, user), rids, audio });
 }
 
 /**
@@ -248,7 +253,7 @@ export function pagePlays(page, node, room, user, query = '') {
 /**
  * What a page's connection has received.
  * @param {import('playwright-core').Page} page
- * @returns {Promise<{state: string, frames: number, width: number, codec: string, ssrc: number, samples: number, lost: number, freezes: number, pair: string}>}
+ * @returns {Promise<{state: string, frames: number, width: number, codec: string, ssrc: number, samples: number, copies: number, lost: number, freezes: number, pair: string}>}
  */
 export function received(page) {
   return page.evaluate(async () => {
@@ -264,6 +269,8 @@ export function received(page) {
       codec: report.find(({ id }) => id === video.codecId)?.mimeType ?? '',
       ssrc: video.ssrc ?? 0,
       samples: (audio.totalSamplesReceived ?? 0) - (audio.concealedSamples ?? 0),
+      // A copy of what it has counts as discarded.
+      copies: audio.packetsDiscarded ?? 0,
       lost: (video.packetsLost ?? 0) + (audio.packetsLost ?? 0),
       freezes: video.freezeCount ?? 0,
       pair: report.find((stat) => stat.type === 'transport')?.selectedCandidatePairId ?? '',

@@ -136,3 +136,17 @@ test('a plain page publishes by simulcast, and a player gets the highest layer',
   assert.equal(await endSession(viewer), 200);
   shown(PAGE, 'simulcast by WHIP', 'two encodings by rid; a player gets the higher one in full size');
 });
+
+test('a plain page publishes redundant audio, and who does not know that hears Opus', { timeout: 120_000 }, async () => {
+  const [publisher, viewer] = [await openPage(browser, empty.url), await openPage(browser, empty.url)];
+  await pagePublishes(publisher, node, ROOM, 'redundant', [], 'audio/red');
+  await pagePlays(viewer, node, ROOM, 'viewer', '?participant=redundant');
+  const aiortc = await aiortcPlays(node, ROOM, 'aiortc', '?participant=redundant');
+  endings.push(() => aiortc.kill());
+  await eventually('the page hears the copies', () => received(viewer), (has) => pageSeesAndHears(has) && has.copies > 50);
+  await eventually('aiortc hears Opus', () => played(aiortc), seesAndHears);
+  assert.equal(await endSession(publisher), 200);
+  assert.equal(await endSession(viewer), 200);
+  await aiortc.finish();
+  shown(PAGE, 'Opus with redundancy (RED) by WHIP', 'publishes it where it is preferred; another page hears it with its copies, and aiortc as plain Opus');
+});

@@ -131,6 +131,8 @@ pub struct HeaderExtension {
 pub enum Codec {
     /// `audio/opus` (RFC 7587).
     Opus,
+    /// `audio/red` (RFC 2198): frames of another codec of the producer, each with copies of earlier ones.
+    Red,
     /// `video/VP8` (RFC 7741).
     Vp8,
     /// `video/VP9` (RFC 9628).

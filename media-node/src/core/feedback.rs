@@ -216,7 +216,8 @@ impl Core {
         let codec = producer.codec(header.payload_type).ok_or(Drop::NackMiss)?;
         let values = Values::read(packet, &header.extensions, &producer.ids);
         let dependency = descriptor(codec.codec, &values).and_then(|descriptor| stream.recall(descriptor));
-        let incoming = understand(codec, packet, header, values, dependency).ok_or(Drop::NackMiss)?;
+        let incoming =
+            understand((codec, &producer.codecs), packet, header, values, dependency).ok_or(Drop::NackMiss)?;
         let first = !consumer.resends.has(out_index);
         if !consumer.resends.allow(out_index, now, round_trip, &self.config) {
             return Err(Drop::NackSuppressed);

@@ -13,6 +13,7 @@ use super::nack::Arrival;
 use super::outbox::Outbox;
 use super::producer::Producer;
 use super::reception::Received;
+use super::redundancy::Redundancy;
 use super::rtp::{Header, Values, unwrap_rtx};
 use super::stats::{Counter, Drop, Fate, Stats};
 use super::transport::{Source, Transport, arm};
@@ -42,7 +43,9 @@ impl Core {
         self.note_arrival(key, &opened, packet, &header, now);
         let Opened { producer, encoding, rtx, .. } = opened;
         let fate = self.accept(opened, packet, header, now);
-        if let Err(Drop::UnknownPayloadType | Drop::MalformedRtp | Drop::RtxRedundant | Drop::RtxUnbound) = fate
+        if let Err(
+            Drop::UnknownPayloadType | Drop::MalformedRtp | Drop::MalformedRed | Drop::RtxRedundant | Drop::RtxUnbound,
+        ) = fate
             && let Some(stream) = self.producers.get_mut(producer).and_then(|p| p.streams.get_mut(encoding))
         {
             let tally = &mut stream.tally;
@@ -157,7 +160,9 @@ impl Core {
         let producer = self.producers.get_mut(opened.producer).ok_or(Drop::UnknownSsrc)?;
         let stream = &mut producer.streams[opened.encoding];
         let dependency = descriptor(codec.codec, &values).and_then(|descriptor| stream.learn(descriptor));
-        let mut incoming = understand(&codec, packet, header, values, dependency).ok_or(Drop::MalformedRtp)?;
+        let codecs = (&codec, &producer.codecs[..]);
+        // Its padding has been looked at above.
+        let mut incoming = understand(codecs, packet, header, values, dependency).ok_or(Drop::MalformedRed)?;
         (incoming.index, incoming.encoding) = (index, opened.encoding);
         stream.rates.note(incoming.picture.spatial, incoming.picture.temporal, packet.len(), now);
         if incoming.picture.starts && has_key_frames(codec.codec) {
@@ -165,12 +170,13 @@ impl Core {
             stream.key_frames.satisfied();
         }
         let transport = producer.transport;
-        let sent = self.fan_out(opened.producer, &incoming, now);
+        let mut sent = self.send_copies(opened.producer, &incoming, now);
+        sent += self.fan_out(opened.producer, &incoming, now);
         self.note_repair(opened.producer, opened.encoding, transport, arrival, now);
         Ok(Fate::Forwarded(sent))
     }
 
-    fn fan_out(&mut self, producer_key: Key, incoming: &Incoming<'_>, now: Instant) -> usize {
+    pub(super) fn fan_out(&mut self, producer_key: Key, incoming: &Incoming<'_>, now: Instant) -> usize {
         let mut path = Path {
             config: &self.config,
             outbox: &mut self.outbox,
@@ -296,10 +302,10 @@ pub(super) fn descriptor<'a>(codec: Codec, values: &Values<'a>) -> Option<&'a [u
     values.get(ExtensionKind::DependencyDescriptor).filter(|_| codec == Codec::Av1)
 }
 
-/// Reads what subscribers' copies are made from. Of which encoding and index, the caller knows. `None` if the
-/// padding contradicts the length.
+/// Reads what subscribers' copies are made from, of a packet of this codec among all of the producer's. Of which encoding
+/// and index, the caller knows. `None` if padding or redundancy contradict the length.
 pub(super) fn understand<'a>(
-    codec: &ProducerCodec,
+    (codec, codecs): (&ProducerCodec, &[ProducerCodec]),
     packet: &'a [u8],
     header: Header,
     values: Values<'a>,
@@ -316,6 +322,7 @@ pub(super) fn understand<'a>(
         encoding: 0,
         router_payload_type: codec.router_payload_type,
         codec: codec.codec,
+        redundancy: Redundancy::read(content, codec.codec, codecs)?,
     })
 }
 

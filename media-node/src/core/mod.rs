@@ -42,6 +42,7 @@ mod query;
 mod random;
 mod receive;
 mod reception;
+mod redundancy;
 mod remb;
 mod reports;
 pub(crate) mod rtp;

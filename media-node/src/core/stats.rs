@@ -77,6 +77,8 @@ named! {
         NoKeys = "no_keys",
         /// Not a well-formed RTP packet.
         MalformedRtp = "malformed_rtp",
+        /// Redundant audio (RFC 2198) whose blocks contradict its length, are too many, or are of another codec than said.
+        MalformedRed = "malformed_red",
         /// SSRC that was neither signalled nor can be learned.
         UnknownSsrc = "unknown_ssrc",
         /// The SRTP authentication tag is wrong.
@@ -113,6 +115,8 @@ named! {
         ConsumerLayer = "consumer_layer",
         /// The network to the consumer permits no video now.
         ConsumerHeld = "consumer_held",
+        /// A frame of redundant audio that the subscriber has had: it came late, and a copy of it before.
+        ConsumerHasFrame = "consumer_has_frame",
         /// Arrived after the consumer moved on (resume, switch of encodings).
         ConsumerTooLate = "consumer_too_late",
         /// Nobody to send to: the consumer's transport has no keys, no tuple or no consent.

@@ -19,6 +19,7 @@ mod hostile;
 mod layers;
 mod loss;
 mod moves;
+mod red;
 mod remb;
 mod stage;
 mod statistics;

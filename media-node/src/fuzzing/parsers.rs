@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::core::codec::{Dependency, picture, renumber_frame};
+use crate::core::codec::{Dependency, Red, picture, renumber_frame};
 use crate::core::command::{Codec, ExtensionKind, HeaderExtension};
 use crate::core::ice::Check;
 use crate::core::rtp::{Header, Ids, Rewrite, Rtx, Values, unwrap_rtx};
@@ -85,13 +85,20 @@ pub(super) fn rtp(data: &[u8]) {
 /// Payload formats of each codec, and the dependency descriptors of AV1.
 pub(super) fn payloads(data: &[u8]) {
     let shift = |picture_id, tl0_pic_idx| Shift { picture_id, tl0_pic_idx, ..Shift::default() };
-    for codec in [Codec::Opus, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1, Codec::Other] {
+    for codec in [Codec::Opus, Codec::Red, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1, Codec::Other] {
         let mut payload = data.to_vec();
         picture(codec, data, false, None).numbers.shift(&mut payload, &shift(3, 5));
         assert_eq!(payload.len(), data.len());
         let back = shift(3_u16.wrapping_neg(), 5_u8.wrapping_neg());
         picture(codec, &payload, false, None).numbers.shift(&mut payload, &back);
         assert_eq!(payload, data, "renumbering can be undone");
+    }
+    if let Some(red) = Red::parse(data) {
+        let mut renamed = data.to_vec();
+        red.rename(&mut renamed, 100);
+        let again = Red::parse(&renamed).expect("only its payload type is another");
+        assert_eq!((again.payload_type, again.is_uniform, again.primary), (100, true, red.primary));
+        assert_eq!(renamed[red.primary..], data[red.primary..]);
     }
     // A key frame's descriptor, and others that refer to what it brought.
     let mut known = None;

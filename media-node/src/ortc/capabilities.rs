@@ -46,7 +46,7 @@ fn h264(profile: &'static str, mode: u8) -> Vec<(&'static str, Value)> {
 
 /// In order of preference. The first ones are those of a mediasoup router; a client that picks by kind alone
 /// gets the first of it that it knows.
-const CODECS: [Offer; 9] = [
+const CODECS: [Offer; 10] = [
     Offer { mime_type: "audio/opus", clock_rate: 48_000, channels: Some(2), parameters: Vec::new },
     video("video/VP8", Vec::new),
     video("video/VP9", || vec![("profile-id", 0.into())]),
@@ -56,6 +56,14 @@ const CODECS: [Offer; 9] = [
     video("video/H264", || h264("4d001f", 0)),
     video("video/AV1", || vec![("profile", 0.into())]),
     video("video/VP9", || vec![("profile-id", 2.into())]),
+    // Last: who takes the first codec of a kind gets Opus. `a=fmtp` has no name for what RED carries (RFC 2198 §5); with an
+    // empty one, clients that write `name=value` write something that browsers read as the same.
+    Offer {
+        mime_type: "audio/red",
+        clock_rate: 48_000,
+        channels: Some(2),
+        parameters: || vec![("", format!("{FIRST_PAYLOAD_TYPE}/{FIRST_PAYLOAD_TYPE}").into())],
+    },
 ];
 
 /// Extensions with their ids in the router. Audio takes no transport-cc towards subscribers, and stream

@@ -23,10 +23,12 @@ pub fn can_consume(consumable: &RtpParameters, capabilities: &RtpCapabilities) -
         .codecs
         .iter()
         .find(|codec| capabilities.codecs.iter().any(|capability| capability.matches(*codec)))
-        .is_some_and(|codec| !codec.is_rtx())
+        .is_some_and(|codec| !codec.is_rtx() && !codec.is_red())
 }
 
 /// What a subscriber with these capabilities receives, in JSON and for the core.
+///
+/// Redundant audio comes second, behind what it carries: whoever looks at the first codec alone knows that one.
 ///
 /// Video is retransmitted where both ends can; audio is not, as in mediasoup. Of the two ways to
 /// estimate bandwidth transport-cc wins over REMB.
@@ -59,7 +61,7 @@ pub fn consumer_rtp_parameters(
     codecs.retain(|codec| {
         !codec.is_rtx() || media.iter().any(|payload_type| codec.apt() == Some((*payload_type).into()))
     });
-    let Some(first) = codecs.iter().find(|codec| !codec.is_rtx()).cloned() else {
+    let Some(first) = codecs.iter().find(|codec| !codec.is_rtx() && !codec.is_red()).cloned() else {
         return Err(Error::unsupported("rtpCapabilities.codecs", "has no codec in common with the producer"));
     };
 

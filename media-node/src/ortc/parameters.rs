@@ -223,6 +223,23 @@ pub(super) trait Codec {
         self.mime_type().to_ascii_lowercase().ends_with("/rtx")
     }
 
+    /// RED is none either, it carries another with copies of what was before (RFC 2198).
+    fn is_red(&self) -> bool {
+        self.mime_type().eq_ignore_ascii_case("audio/red")
+    }
+
+    /// Payload types that RED says it carries. `a=fmtp:63 111/111` has no name for them: mediasoup-client makes one of the
+    /// whole, with nothing for its value, and browsers an empty one.
+    fn carried(&self) -> Vec<Option<u8>> {
+        let unnamed = |(name, value): (&String, &Value)| match (name.as_str(), value.as_str()) {
+            ("", Some(list)) => Some(list.to_owned()),
+            (list, Some("")) => Some(list.to_owned()),
+            _ => None,
+        };
+        let lists: Vec<String> = self.parameters().iter().filter_map(unnamed).collect();
+        lists.iter().flat_map(|list| list.split('/')).map(|number| number.trim().parse().ok()).collect()
+    }
+
     /// Payload type that an RTX codec repeats.
     fn apt(&self) -> Option<u64> {
         self.parameters().get("apt").and_then(Value::as_u64)
@@ -272,6 +289,7 @@ impl RtpCodecParameters {
     pub(super) fn payload_format(&self) -> PayloadFormat {
         match self.mime_type.to_ascii_lowercase().as_str() {
             "audio/opus" => PayloadFormat::Opus,
+            "audio/red" => PayloadFormat::Red,
             "video/vp8" => PayloadFormat::Vp8,
             "video/vp9" => PayloadFormat::Vp9,
             "video/h264" => PayloadFormat::H264,

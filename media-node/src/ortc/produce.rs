@@ -62,7 +62,8 @@ pub fn consumable(kind: Kind, parameters: &RtpParameters, router: &RtpCapabiliti
             payload_type: capability.preferred_payload_type.unwrap_or_default(),
             clock_rate: capability.clock_rate,
             channels: capability.channels,
-            parameters: codec.parameters.clone(),
+            // What RED carries is named by payload type.
+            parameters: if codec.is_red() { &capability.parameters } else { &codec.parameters }.clone(),
             rtcp_feedback: capability.rtcp_feedback.clone(),
         });
         if let Some(rtx) = router_rtx(router, capability) {
@@ -76,6 +77,8 @@ pub fn consumable(kind: Kind, parameters: &RtpParameters, router: &RtpCapabiliti
             });
         }
     }
+    // Whoever looks at the first alone knows that one.
+    codecs.sort_by_key(Codec::is_red);
     let header_extensions = router
         .header_extensions
         .iter()
@@ -141,6 +144,16 @@ fn codecs(kind: Kind, parameters: &RtpParameters, router: &RtpCapabilities) -> R
             codec.parameters.iter().find(|(_, v)| !matches!(v, Value::String(_) | Value::Number(_)))
         {
             return Err(Error::invalid(field(&format!("parameters.{name}")), "is neither text nor a number"));
+        }
+        if codec.is_red() {
+            let media: Vec<_> =
+                parameters.codecs.iter().filter(|c| !c.is_red() && router_codec(router, c).is_some()).collect();
+            if media.is_empty() {
+                return Err(Error::invalid(field("mimeType"), "needs the codec that it carries beside it"));
+            }
+            if codec.carried().iter().any(|carried| media.iter().all(|c| Some(c.payload_type) != *carried)) {
+                return Err(Error::invalid(field("parameters"), "name other payload types than the codecs have"));
+            }
         }
         if codec.is_rtx() {
             let media = parameters.codecs.iter().find(|media| Some(u64::from(media.payload_type)) == codec.apt());

@@ -26,7 +26,7 @@ fn the_router_offers_what_mediasoup_offers_and_more() {
     let mut ours = serde_json::to_value(router_capabilities()).unwrap();
     let mut recorded = capture("01-routerRtpCapabilities");
     let names: Vec<_> = ours["codecs"].as_array().unwrap().iter().map(|c| c["mimeType"].clone()).collect();
-    assert_eq!(names.len(), 17);
+    assert_eq!((names.len(), names[17].as_str()), (18, Some("audio/red")));
     assert_eq!(names.iter().filter(|name| *name == "video/rtx").count(), 8, "each video codec has its own");
     ours["codecs"].as_array_mut().unwrap().truncate(7);
     let extensions = ours["headerExtensions"].as_array_mut().unwrap();
@@ -281,6 +281,51 @@ fn a_subscriber_without_the_codec_cannot_consume() {
     let ids = ConsumerIds { mid: "0".into(), ssrc: 1, cname: "c".into() };
     let error = consumer_rtp_parameters(&consumable, &capabilities, ids, true).unwrap_err();
     assert_eq!(error.field(), "rtpCapabilities.codecs");
+}
+
+#[test]
+fn redundant_audio_goes_to_who_knows_it_and_never_without_what_it_carries() {
+    let mut parameters = rtp_parameters("12-produce-audio-opus");
+    let mut red = parameters.codecs[0].clone();
+    (red.mime_type, red.payload_type) = ("audio/red".into(), 63);
+    red.parameters = serde_json::from_value(json!({"": "111/111"})).unwrap();
+    parameters.codecs.insert(0, red.clone());
+    let spec = producer_spec(Kind::Audio, &parameters, router_capabilities(), false).unwrap();
+    let numbers: Vec<_> = spec.codecs.iter().map(|c| (c.payload_type, c.router_payload_type, c.codec)).collect();
+    assert_eq!(numbers, [(63, 117, Codec::Red), (111, 100, Codec::Opus)]);
+    let consumable = consumable(Kind::Audio, &parameters, router_capabilities());
+    let names: Vec<_> = consumable.codecs.iter().map(|c| (c.mime_type.as_str(), c.payload_type)).collect();
+    assert_eq!(names, [("audio/opus", 100), ("audio/red", 117)]);
+    assert_eq!(serde_json::to_value(&consumable.codecs[1].parameters).unwrap(), json!({"": "100/100"}));
+
+    let ids = || ConsumerIds { mid: "0".into(), ssrc: 1, cname: "c".into() };
+    let without = device();
+    let with = router_capabilities();
+    for (capabilities, expected) in [(&without, vec![100]), (with, vec![100, 117])] {
+        let (_, spec) = consumer_rtp_parameters(&consumable, capabilities, ids(), true).unwrap();
+        assert_eq!(spec.payload_types, expected);
+    }
+    // Who cannot take what is in it cannot take it.
+    let mut alone = router_capabilities().clone();
+    alone.codecs.retain(|codec| codec.mime_type != "audio/opus");
+    let error = consumer_rtp_parameters(&consumable, &alone, ids(), true).unwrap_err();
+    assert_eq!(error.field(), "rtpCapabilities.codecs");
+
+    // As mediasoup-client writes it, and not at all; what is not there; and no list.
+    for (given, expected) in [
+        (json!({"111/111": ""}), None),
+        (json!({}), None),
+        (json!({"": "111/112"}), Some("rtpParameters.codecs[0].parameters")),
+        (json!({"63/63": ""}), Some("rtpParameters.codecs[0].parameters")),
+        (json!({"nonsense": ""}), Some("rtpParameters.codecs[0].parameters")),
+    ] {
+        parameters.codecs[0].parameters = serde_json::from_value(given.clone()).unwrap();
+        let error = producer_spec(Kind::Audio, &parameters, router_capabilities(), false).err();
+        assert_eq!(error.as_ref().map(Error::field), expected, "{given}");
+    }
+    parameters.codecs.truncate(1);
+    let error = producer_spec(Kind::Audio, &parameters, router_capabilities(), false).unwrap_err();
+    assert_eq!(error.field(), "rtpParameters.codecs[0].mimeType");
 }
 
 #[test]

@@ -87,11 +87,11 @@ mod tests {
     #[test]
     fn a_room_offers_its_codecs_in_its_order_with_rtx() {
         let rules = rules(json!({"videoCodecs": ["AV1", "VP8"]}));
-        assert_eq!(codecs(&rules), ["audio/opus", "video/AV1", "video/VP8"]);
+        assert_eq!(codecs(&rules), ["audio/opus", "audio/red", "video/AV1", "video/VP8"]);
         let router = rules.router();
         let of = |mime: &str| router.codecs.iter().position(|c| c.mime_type == mime).unwrap();
         assert_eq!(router.codecs[of("video/AV1") + 1].mime_type, "video/rtx");
-        assert_eq!(router.codecs.len(), 5);
+        assert_eq!(router.codecs.len(), 6);
     }
 
     #[test]

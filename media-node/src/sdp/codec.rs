@@ -90,6 +90,15 @@ pub(super) struct Shared {
     /// Payload type in the router; of an RTX codec, the router's RTX for what it repeats.
     pub router_payload_type: u8,
     pub is_rtx: bool,
+    /// Of redundant audio, the payload type that it carries.
+    pub carries: Option<u8>,
+}
+
+/// What redundant audio carries (RFC 2198 §5): one payload type, said once for each block.
+fn carried(fmtp: &str) -> Option<u8> {
+    let mut list = fmtp.split('/').map(|number| number.trim().parse().ok());
+    let first = list.next()??;
+    list.all(|other| other == Some(first)).then_some(first)
 }
 
 /// What a section has in common with the router, RTX after what it repeats, in the client's order. Of RTCP
@@ -105,15 +114,31 @@ pub(super) fn shared(kind: Kind, offered: &[Codec], router: &RtpCapabilities) ->
         let rtx = offered.iter().find(|rtx| is_rtx(rtx) && rtx.parameters.parameters.get("apt") == Some(&apt));
         let mut codec = codec;
         codec.parameters.rtcp_feedback.retain(|feedback| capability.rtcp_feedback.contains(feedback));
-        all.push(Shared { codec, router_payload_type, is_rtx: false });
+        let carries = is_red(&codec).then(|| codec.fmtp.as_deref().and_then(carried)).flatten();
+        if is_red(&codec) && carries.is_none() {
+            continue;
+        }
+        all.push(Shared { codec, router_payload_type, is_rtx: false, carries });
         if let (Some(rtx), Some(router)) = (rtx, router_rtx(router, capability)) {
             let mut codec = rtx.clone();
             codec.parameters.rtcp_feedback.clear();
             let Some(router_payload_type) = router.preferred_payload_type else { continue };
-            all.push(Shared { codec, router_payload_type, is_rtx: true });
+            all.push(Shared { codec, router_payload_type, is_rtx: true, carries: None });
         }
     }
+    // The first of a codec's variants is the one that is used: redundancy of another one, or of nothing, is none.
+    let used: HashSet<u8> = first_of_each(&all).collect();
+    all.retain(|shared| shared.carries.is_none_or(|carried| used.contains(&carried)));
     all
+}
+
+/// Payload types of the media codecs, of those that are one to the router only the first.
+fn first_of_each(all: &[Shared]) -> impl Iterator<Item = u8> {
+    let mut seen = HashSet::new();
+    let media = all.iter().filter(|shared| !shared.is_rtx && shared.carries.is_none());
+    media
+        .filter(move |shared| seen.insert(shared.router_payload_type))
+        .map(|shared| shared.codec.parameters.payload_type)
 }
 
 /// The router's codec for an offered one. FFmpeg and others state plain baseline for H264 (`4200xx`) where
@@ -128,6 +153,10 @@ fn understand<'a>(codec: &Codec, router: &'a RtpCapabilities) -> Option<(Codec, 
     constrained.parameters.parameters.insert("profile-level-id".into(), format!("42e0{level}").into());
     let capability = router_codec(router, &constrained.parameters)?;
     Some((constrained, capability))
+}
+
+fn is_red(codec: &Codec) -> bool {
+    codec.parameters.mime_type.eq_ignore_ascii_case("audio/red")
 }
 
 pub(super) fn is_rtx(codec: &Codec) -> bool {

@@ -56,9 +56,18 @@ fn track(section: &Section, router: &RtpCapabilities) -> Result<(Track, Accepted
         return unacceptable(no_codec(section, router));
     }
     // The client's first choice alone, as mediasoup-client does: a publisher that may change its codec at will
-    // would leave those behind who cannot decode the next one.
-    let end = codecs.iter().skip(1).position(|codec| !codec.is_rtx).map_or(codecs.len(), |next| next + 1);
-    codecs.truncate(end);
+    // would leave those behind who cannot decode the next one. With redundant audio comes what it carries.
+    match codecs[0].carries {
+        Some(carried) => {
+            let redundant = codecs.remove(0);
+            codecs.retain(|codec| codec.carries.is_none() && codec.codec.parameters.payload_type == carried);
+            codecs.insert(0, redundant);
+        }
+        None => {
+            let end = codecs.iter().skip(1).position(|codec| !codec.is_rtx).map_or(codecs.len(), |next| next + 1);
+            codecs.truncate(end);
+        }
+    }
     let receives = |direction| matches!(direction, Direction::Sendrecv | Direction::Recvonly);
     let extensions: Vec<_> =
         common_extensions(section, router, receives).into_iter().map(|(extension, _)| extension).collect();

@@ -445,3 +445,31 @@ proptest! {
         let _ = Offer::parse(&text);
     }
 }
+
+#[test]
+fn redundant_audio_is_taken_where_the_client_prefers_it() {
+    let types = |offer: &str| -> Vec<(String, u8)> {
+        let codecs = publication(offer).unwrap().tracks.remove(0).parameters.codecs;
+        codecs.into_iter().map(|codec| (codec.mime_type, codec.payload_type)).collect()
+    };
+    let offer = chromium(&[0]);
+    assert_eq!(types(&offer), [("audio/opus".to_owned(), 111)]);
+    let prefers = offer.replace("SAVPF 111 63", "SAVPF 63 111");
+    assert_eq!(types(&prefers), [("audio/red".to_owned(), 63), ("audio/opus".to_owned(), 111)]);
+    let answer = publication(&prefers).unwrap().answer(&Node::new().server());
+    for line in ["SAVPF 63 111\r\n", "a=rtpmap:63 red/48000/2\r\n", "a=fmtp:63 111/111\r\n"] {
+        assert!(answer.contains(line), "{line} is not in {answer}");
+    }
+    // It carries something that is not there.
+    for broken in
+        [prefers.replace("a=fmtp:63 111/111", "a=fmtp:63 63/63"), prefers.replace("a=fmtp:63 111/111\r\n", "")]
+    {
+        assert_eq!(types(&broken), [("audio/opus".to_owned(), 111)]);
+    }
+
+    let consumable =
+        consumable(Kind::Audio, &publication(&prefers).unwrap().tracks[0].parameters, router_capabilities());
+    let player = playback(&to_play(&offer)).unwrap();
+    let spec = player.receivers[0].consume(&consumable, 1, "c").unwrap();
+    assert_eq!((spec.payload_types, spec.renumbered), (vec![100, 117], vec![(100, 111), (117, 63)]));
+}

@@ -4,8 +4,11 @@
 mod av1;
 mod dependency;
 mod h264;
+mod red;
 mod vp8;
 mod vp9;
+
+pub(crate) use red::{Copied, Red};
 
 pub(crate) use dependency::{Dependency, Structure, renumber as renumber_frame};
 
@@ -92,7 +95,7 @@ impl Numbers {
 pub(crate) fn picture(codec: Codec, payload: &[u8], marker: bool, dependency: Option<Dependency>) -> Picture {
     let plain = |starts| Picture { starts, begins: starts, ends: marker, ..Picture::default() };
     match codec {
-        Codec::Opus | Codec::Other => plain(true),
+        Codec::Opus | Codec::Red | Codec::Other => plain(true),
         Codec::Vp8 => vp8::picture(payload, marker).unwrap_or_else(|| plain(false)),
         Codec::Vp9 => vp9::picture(payload).unwrap_or_else(|| plain(false)),
         Codec::H264 => plain(h264::starts(payload)),
@@ -105,7 +108,7 @@ pub(crate) fn picture(codec: Codec, payload: &[u8], marker: bool, dependency: Op
 
 /// Whether only some packets are key frames, so that a subscriber has to wait for one.
 pub(crate) fn has_key_frames(codec: Codec) -> bool {
-    !matches!(codec, Codec::Opus | Codec::Other)
+    !matches!(codec, Codec::Opus | Codec::Red | Codec::Other)
 }
 
 #[cfg(test)]
@@ -149,7 +152,7 @@ mod tests {
             marker: bool,
             picture_id: u16,
         ) {
-            for codec in [Codec::Opus, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1, Codec::Other] {
+            for codec in [Codec::Opus, Codec::Red, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1, Codec::Other] {
                 let before = picture(codec, &payload, marker, None);
                 let shift = Shift { picture_id, tl0_pic_idx: 9, ..Shift::default() };
                 before.numbers.shift(&mut payload, &shift);

@@ -12,6 +12,7 @@ use super::congestion::Micros;
 use super::history::{History, Limits};
 use super::layers::{Choice, Packet, Selector, Verdict};
 use super::producer::{Producer, SenderInfo};
+use super::redundancy::Redundancy;
 use super::rtp::{Header, Ids, Rewrite, Rtx, Values};
 use super::sequence::{SequenceMap, Shift};
 use super::share::Share;
@@ -33,6 +34,7 @@ pub(crate) struct Incoming<'a> {
     pub router_payload_type: u8,
     pub codec: Codec,
     pub picture: Picture,
+    pub redundancy: Redundancy,
 }
 
 /// Where a packet goes.
@@ -233,6 +235,22 @@ impl Consumer {
         self.shift.encoding = usize::MAX;
     }
 
+    /// The part of a payload that the subscriber decodes: where it begins, and its payload type in the router. That is all
+    /// of it, but of redundant audio the newest frame alone for one who knows no such thing. `None` if it decodes neither.
+    fn part(&self, packet: &Incoming<'_>) -> Option<(usize, u8)> {
+        if self.decodes(packet.router_payload_type) {
+            return Some((0, packet.router_payload_type));
+        }
+        match packet.redundancy {
+            Redundancy::Blocks { red, payload_type } if self.decodes(payload_type) => Some((red.primary, payload_type)),
+            _ => None,
+        }
+    }
+
+    fn decodes(&self, router_payload_type: u8) -> bool {
+        self.payload_types & (1 << (router_payload_type & 0x7f)) != 0
+    }
+
     fn payload_type(&self, router: u8) -> u8 {
         self.renumbered.iter().find(|(from, _)| *from == router).map_or(router, |(_, to)| *to)
     }
@@ -304,7 +322,7 @@ impl Consumer {
     }
 
     /// Decides on a packet: where it goes and how it is rewritten. `aim` is what the consumer is to get
-    /// now. `Ok(None)`: the packet is of another encoding, as most are.
+    /// now. `Ok(None)`: the packet is of another encoding, as most are, or a copy of what the subscriber finds itself.
     pub fn admit(
         &mut self,
         packet: &Incoming<'_>,
@@ -312,7 +330,12 @@ impl Consumer {
         producer: &Producer,
         now: Instant,
     ) -> Result<Option<Place>, Drop> {
-        if self.payload_types & (1 << packet.router_payload_type) == 0 {
+        if let Redundancy::CopyOf { router_payload_type } = packet.redundancy
+            && self.decodes(router_payload_type)
+        {
+            return Ok(None);
+        }
+        if self.part(packet).is_none() {
             if self.layers.encoding() == Some(packet.encoding) {
                 self.map.skip(packet.index, self.shift);
             }
@@ -343,6 +366,10 @@ impl Consumer {
             Verdict::Forward | Verdict::Late => {}
         }
         let (out_index, shift) = self.map.map(packet.index).ok_or(Drop::ConsumerTooLate)?;
+        // A copy may have come before what it is a copy of, and another one after it.
+        if packet.redundancy != Redundancy::None && self.used.check(out_index) == Err(Drop::SrtpReplay) {
+            return Err(Drop::ConsumerHasFrame);
+        }
         let fill = verdict == Verdict::Late && self.is_left_out(packet, &shift);
         Ok(Some(Place { out_index, shift, fill }))
     }
@@ -439,8 +466,10 @@ impl Consumer {
         now: Instant,
     ) -> Result<usize, Drop> {
         let start = out.len();
+        let (from, payload_type) = self.part(packet).unwrap_or((0, packet.router_payload_type));
         let to = Destination {
-            payload_type: self.payload_type(packet.router_payload_type),
+            payload_type: self.payload_type(payload_type),
+            from,
             ssrc: self.ssrc,
             sequence: out_index as u16,
             rtx: None,
@@ -453,7 +482,7 @@ impl Consumer {
             verbatim.insert(out_index, &out[start..], now);
         }
         self.packets = self.packets.wrapping_add(1);
-        self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
+        self.octets = self.octets.wrapping_add((len - header) as u32);
         self.tally.meter.add(len, stamps.micros);
         if out_index + 1 == self.map.next_out() {
             let numbers = &packet.picture.numbers;
@@ -481,7 +510,7 @@ impl Consumer {
         let mut header = packet.header;
         // The end of the highest layer that is let through is the end of the picture.
         header.marker |= packet.picture.ends && packet.picture.spatial == shift.limits.spatial;
-        let mut payload = packet.payload;
+        let mut payload = &packet.payload[to.from..];
         if fill {
             (header.padding, header.marker, payload) = (true, false, &FILL);
         }
@@ -508,6 +537,11 @@ impl Consumer {
         if !fill {
             let payload = &mut out[start + header + if to.rtx.is_some() { 2 } else { 0 }..];
             packet.picture.numbers.shift(payload, shift);
+            if let Redundancy::Blocks { red, payload_type } = packet.redundancy
+                && to.from == 0
+            {
+                red.rename(payload, self.payload_type(payload_type));
+            }
         }
         header
     }
@@ -540,7 +574,8 @@ impl Consumer {
         let start = out.len();
         let index = self.rtx_next;
         self.rtx_next += 1;
-        let to = Destination { payload_type, ssrc, sequence: index as u16, rtx: Some(Rtx { original }) };
+        let (from, _) = self.part(packet).unwrap_or_default();
+        let to = Destination { payload_type, from, ssrc, sequence: index as u16, rtx: Some(Rtx { original }) };
         let fill = self.is_left_out(packet, &shift);
         let header = self.write(packet, &to, &shift, fill, stamps, out);
         let len = out.len() - start;
@@ -562,6 +597,8 @@ fn descriptor<'a>(packet: &Incoming<'_>, shift: &Shift, buffer: &'a mut [u8]) ->
 /// The numbers that a packet goes out under.
 struct Destination {
     payload_type: u8,
+    /// Where in the publisher's payload that of the subscriber begins.
+    from: usize,
     ssrc: u32,
     sequence: u16,
     rtx: Option<Rtx>,

@@ -24,6 +24,7 @@ pub(crate) struct Received {
     pub timestamp: u32,
     pub payload_type: u8,
     pub marker: bool,
+    pub level: Option<u8>,
     pub mid: Option<String>,
     pub key_frame: bool,
     pub picture_id: u16,
@@ -41,6 +42,8 @@ pub(crate) struct Incoming {
     /// Packets of padding.
     pub fills: BTreeSet<u64>,
     highest: Option<u64>,
+    /// Payload of the packet that came last.
+    pub latest: Vec<u8>,
     pub missing: BTreeMap<u64, (u32, Instant)>,
     pub report: Option<SenderReport>,
     report_at: Option<Instant>,
@@ -112,7 +115,12 @@ impl Receiver {
         let values = Values::read(&packet, &header.extensions, &self.ids);
         let payload = &packet[header.payload_offset..];
         let video = header.payload_type == 101;
-        let at = if video { 7 } else { 0 };
+        let at = match header.payload_type {
+            101 => 7,
+            // Redundant audio, as these tests number it: the newest frame is behind the copies.
+            117 | 119 => newest(payload),
+            _ => 0,
+        };
         let fill = header.payload_len(&packet) == Some(0);
         if payload.len() < at + 8 && !fill {
             return;
@@ -128,6 +136,7 @@ impl Receiver {
             timestamp: header.timestamp,
             payload_type: header.payload_type,
             marker: header.marker,
+            level: values.audio_level(),
             mid: values.text(ExtensionKind::Mid).map(str::to_owned),
             key_frame: video && !fill && payload[0] & 0x10 != 0 && payload[6] & 1 == 0,
             picture_id: match payload.get(picture_id_at..picture_id_at + 2) {
@@ -163,6 +172,7 @@ impl Receiver {
             return;
         }
         stream.packets.insert(index, received);
+        stream.latest = packet.split_off(header.payload_offset);
         if !stream.missing.is_empty() {
             self.next_feedback.get_or_insert(now + Duration::from_millis(5));
         }
@@ -241,4 +251,13 @@ impl Receiver {
         }
         out
     }
+}
+
+/// Where the newest frame of redundant audio begins.
+fn newest(payload: &[u8]) -> usize {
+    let copies = payload.chunks(4).take_while(|header| header[0] & 0x80 != 0);
+    let (count, copied) = copies.fold((0, 0), |(count, copied), header| {
+        (count + 1, copied + usize::from(u16::from_be_bytes([header[2], header[3]]) & 0x3ff))
+    });
+    4 * count + 1 + copied
 }
