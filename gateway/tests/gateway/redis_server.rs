@@ -5,6 +5,14 @@ use std::{
     time::Duration,
 };
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// How Redis begins what it tells subscribers (its protocol, RESP).
+const PUBLISHED: &[u8] = b"$7\r\nmessage\r\n";
+
 /// A redis-server of this test's own.
 pub struct Server {
     port: u16,
@@ -38,6 +46,32 @@ impl Server {
         let mut process = self.process.take().unwrap();
         process.kill().unwrap();
         process.wait().unwrap();
+    }
+
+    /// The URL of a way to it on which what is published comes late.
+    pub async fn late(&self, by: Duration) -> String {
+        let (listener, server) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), self.port);
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                // It may still be starting.
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else { continue };
+                let ((mut asked, mut told), (mut says, mut hears)) = (client.into_split(), server.into_split());
+                tokio::spawn(async move { tokio::io::copy(&mut asked, &mut hears).await });
+                tokio::spawn(async move {
+                    let mut chunk = vec![0; 1 << 16];
+                    while let Ok(length @ 1..) = says.read(&mut chunk).await {
+                        if chunk[..length].windows(PUBLISHED.len()).any(|part| part == PUBLISHED) {
+                            tokio::time::sleep(by).await;
+                        }
+                        if told.write_all(&chunk[..length]).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        format!("redis://127.0.0.1:{port}")
     }
 
     pub fn url(&self) -> String {

@@ -17,13 +17,17 @@ const ROOM: &str = "team.standup";
 
 /// Two replicas of a gateway, one API server and one Redis.
 async fn replicas(server: &Server) -> (World, World) {
+    replicas_at(&server.url()).await
+}
+
+async fn replicas_at(redis: &str) -> (World, World) {
     let (kubernetes, config) = Kubernetes::start().await;
     kubernetes.room("team", "standup");
     kubernetes.route("team", "standup", p2p(1, "Scheduled"), None);
     let key = JoinKey::generate().unwrap().pem;
     let replica = async || {
         let store = |metrics: &callplane_gateway::metrics::Metrics| {
-            let (redis, keep) = Redis::new(&server.url(), metrics.clone()).unwrap();
+            let (redis, keep) = Redis::new(redis, metrics.clone()).unwrap();
             tokio::spawn(keep);
             Store::Redis(redis)
         };
@@ -94,6 +98,14 @@ async fn present(world: &World, user: &str) -> Vec<Value> {
     let (mut peer, joined) = join(world, user, "participant").await;
     peer.ask("leave-room", json!({})).await;
     joined["initiator"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn who_comes_first_is_let_in_though_what_is_published_comes_late() {
+    let server = Server::start();
+    let (one, _) = replicas_at(&server.late(Duration::from_millis(500)).await).await;
+    let (_, joined) = join(&one, "ann", "host").await;
+    assert_eq!((&joined["self"]["userId"], &joined["participants"]), (&json!("ann"), &json!([])));
 }
 
 #[tokio::test]

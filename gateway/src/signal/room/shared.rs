@@ -48,7 +48,9 @@ impl Room {
         let would_write = is_needed || self.is_owner || self.is_unattended || claims && self.state.members.is_empty();
         let look = Look { id: &self.id, uid: &self.uid, after: &after, would_write, region: &region };
         let seen = self.store.look(&look).await?;
-        if self.place.is_none() && self.state.log == Log::after(BEGINNING.to_owned()) {
+        // Who waits for an answer is let in by the change that lets them in, though it comes this way before it is published.
+        let is_new = self.place.is_none() && self.state.log == Log::after(BEGINNING.to_owned());
+        if is_new && self.pending.is_empty() {
             self.begin(&seen);
         }
         self.is_owner = seen.owner == self.replica;
