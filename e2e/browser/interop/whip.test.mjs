@@ -138,6 +138,7 @@ test('a plain page publishes by simulcast, and a player gets the highest layer',
 });
 
 test('a plain page publishes redundant audio, and who does not know that hears Opus', { timeout: 120_000 }, async () => {
+  const { node, browser, empty } = world;
   const [publisher, viewer] = [await openPage(browser, empty.url), await openPage(browser, empty.url)];
   await pagePublishes(publisher, node, ROOM, 'redundant', [], 'audio/red');
   await pagePlays(viewer, node, ROOM, 'viewer', '?participant=redundant');
