@@ -9,8 +9,8 @@ registry=${1:-localhost/callplane}
 tag=${2:-$(cat "$STATE/tag")}
 namespace=callplane-system
 more=("${@:3}")
-# What the scenarios need besides.
-(($#)) || more=(--set postgresql.enabled=true)
+# What the scenarios need besides. The demo does without: its cluster was not given the image.
+(($#)) || [[ ! -e $(machine_dir 1)/images/postgresql ]] || more=(--set postgresql.enabled=true)
 
 # Media nodes announce their machines' addresses, and coturn relays to private ones only where they are named.
 mapfile -t machines < <(kubectl get nodes \
