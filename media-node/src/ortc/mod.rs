@@ -18,6 +18,7 @@ mod tests;
 
 pub use capabilities::{router_capabilities, with_video_codecs};
 pub use consume::{ConsumerIds, can_consume, consumer_rtp_parameters};
+pub(crate) use parameters::Codec;
 pub use parameters::{
     Direction, Kind, RtcpFeedback, RtcpParameters, RtpCapabilities, RtpCodecCapability, RtpCodecParameters,
     RtpEncodingParameters, RtpHeaderExtension, RtpHeaderExtensionParameters, RtpParameters, Rtx,

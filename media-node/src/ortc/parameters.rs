@@ -212,7 +212,7 @@ const fn yes() -> bool {
 }
 
 /// The parts of a codec that decide whether two ends mean the same one.
-pub(super) trait Codec {
+pub(crate) trait Codec {
     fn mime_type(&self) -> &str;
     fn clock_rate(&self) -> u32;
     fn channels(&self) -> u8;

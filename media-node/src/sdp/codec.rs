@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Error, grammar::values, malformed};
 use crate::ortc::{
-    Kind, RtcpFeedback, RtpCapabilities, RtpCodecCapability, RtpCodecParameters, router_codec, router_rtx,
+    Codec as _, Kind, RtcpFeedback, RtpCapabilities, RtpCodecCapability, RtpCodecParameters, router_codec, router_rtx,
 };
 
 /// Most formats of a section. Chromium offers about 50 for video.
@@ -105,17 +105,18 @@ fn carried(fmtp: &str) -> Option<u8> {
 /// feedback only what the router does is left.
 pub(super) fn shared(kind: Kind, offered: &[Codec], router: &RtpCapabilities) -> Vec<Shared> {
     let mut all: Vec<Shared> = Vec::new();
-    for codec in offered.iter().filter(|codec| !is_rtx(codec)) {
+    for codec in offered.iter().filter(|codec| !codec.parameters.is_rtx()) {
         let Some((codec, capability)) = understand(codec, router).filter(|(_, found)| found.kind == kind) else {
             continue;
         };
         let Some(router_payload_type) = capability.preferred_payload_type else { continue };
         let apt = Value::from(codec.parameters.payload_type);
-        let rtx = offered.iter().find(|rtx| is_rtx(rtx) && rtx.parameters.parameters.get("apt") == Some(&apt));
+        let rtx =
+            offered.iter().find(|rtx| rtx.parameters.is_rtx() && rtx.parameters.parameters.get("apt") == Some(&apt));
         let mut codec = codec;
         codec.parameters.rtcp_feedback.retain(|feedback| capability.rtcp_feedback.contains(feedback));
-        let carries = is_red(&codec).then(|| codec.fmtp.as_deref().and_then(carried)).flatten();
-        if is_red(&codec) && carries.is_none() {
+        let carries = codec.parameters.is_red().then(|| codec.fmtp.as_deref().and_then(carried)).flatten();
+        if codec.parameters.is_red() && carries.is_none() {
             continue;
         }
         all.push(Shared { codec, router_payload_type, is_rtx: false, carries });
@@ -153,12 +154,4 @@ fn understand<'a>(codec: &Codec, router: &'a RtpCapabilities) -> Option<(Codec, 
     constrained.parameters.parameters.insert("profile-level-id".into(), format!("42e0{level}").into());
     let capability = router_codec(router, &constrained.parameters)?;
     Some((constrained, capability))
-}
-
-fn is_red(codec: &Codec) -> bool {
-    codec.parameters.mime_type.eq_ignore_ascii_case("audio/red")
-}
-
-pub(super) fn is_rtx(codec: &Codec) -> bool {
-    codec.parameters.mime_type.to_ascii_lowercase().ends_with("/rtx")
 }
