@@ -28,7 +28,7 @@ group() {
   ((${#names[@]})) || return 0
   found=$((found + ${#names[@]}))
   echo "running ${#names[@]} tests of ${program##*/}, ${prefix:-all}"
-  CARGO_MANIFEST_DIR=$PWD "$program" --exact "${@:3}" "${names[@]}" || status=1
+  "$program" --exact "${@:3}" "${names[@]}" || status=1
 }
 
 found=0

@@ -37,10 +37,8 @@ pub struct Usage {
 /// # Errors
 /// When it does not build.
 pub async fn build() -> Result<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--release", "--locked", "--quiet", "-p", "callplane-operator"])
-        .current_dir(&workspace)
         .status()
         .await?;
     ensure!(built.success(), "the operator does not build");

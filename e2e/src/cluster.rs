@@ -1,10 +1,6 @@
 //! The cluster under test: how it is reached, and what is installed in it.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{env, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use callplane_crds::{CallRoom, MediaNode, MediaPool};
@@ -151,7 +147,8 @@ pub fn cache() -> PathBuf {
     env::var_os("CALLPLANE_CACHE").map_or_else(|| home.join(".cache/callplane"), PathBuf::from)
 }
 
-/// The folder `e2e` of the checkout.
-pub fn folder() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+/// The folder `e2e` of the checkout, where `run.sh` and Cargo start tests. Not that of compile time: checkouts share what is
+/// compiled.
+pub fn folder() -> PathBuf {
+    env::current_dir().unwrap_or_default()
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::core::command::{Codec, DtlsRole, ExtensionKind};
 
 fn capture(name: &str) -> Value {
-    let path = format!("{}/tests/captures/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("tests/captures/{name}.json");
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 

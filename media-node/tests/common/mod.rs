@@ -227,7 +227,7 @@ pub async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
 
 /// What was recorded between mediasoup-client and mediasoup.
 pub fn capture(name: &str) -> Value {
-    let path = format!("{}/tests/captures/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("tests/captures/{name}.json");
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
