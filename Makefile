@@ -105,6 +105,7 @@ cluster-down: ## Stop the cluster and remove every trace of it
 	@e2e/cluster/down.sh
 
 bench-placement: ## Measure how fast rooms are placed (ARGS="--hold 100000": and how many can be held; ARGS=--help)
+	@e2e/cluster/tools.sh
 	cargo run --release --locked -p callplane-bench --bin bench-placement -- $(ARGS)
 
 bench-sfu: ## Measure the media node beside other media servers (ARGS="--case camera --peer callplane" for some)

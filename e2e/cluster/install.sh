@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# install.sh [REGISTRY TAG [HELM_ARGUMENT...]]: installs the chart, or brings it up to date, and waits until it works.
-# With arguments: in the cluster that kubectl talks to. Without: in the e2e cluster, with the images
+# install.sh [REGISTRY TAG] [HELM_OPTION...]: installs the chart, or brings it up to date, and waits until it works.
+# With a registry: in the cluster that kubectl talks to. Without: in the e2e cluster, with the images
 # that images.sh gave it.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export PATH=$BIN:$PATH
-(($#)) || export KUBECONFIG=$KUBECONFIG_FILE
-registry=${1:-localhost/callplane}
-tag=${2:-$(cat "$STATE/tag")}
+if (($# < 2)) || [[ $1 == --* ]]; then
+  export KUBECONFIG=$KUBECONFIG_FILE
+  set -- localhost/callplane "$(cat "$STATE/tag")" "$@"
+fi
+registry=$1
+tag=$2
 namespace=callplane-system
 more=("${@:3}")
-# What the scenarios need besides. The demo does without: its cluster was not given the image.
-(($#)) || [[ ! -e $(machine_dir 1)/images/postgresql ]] || more=(--set postgresql.enabled=true)
 
 # Media nodes announce their machines' addresses, and coturn relays to private ones only where they are named.
 mapfile -t machines < <(kubectl get nodes \

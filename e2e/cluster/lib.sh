@@ -26,6 +26,7 @@ KUBERNETES_VERSION=v1.35.4
 HELM_VERSION=v4.3.1
 CARGO_DENY_VERSION=0.20.2
 GO_MINIMUM=1.26
+NODE_MINIMUM=20
 # What the cluster takes on disk, and what the caches do: when they are empty, and for one run more. Measured: 2, 15.
 STATE_GB=3
 CACHE_GB=18
@@ -52,6 +53,9 @@ machine_cgroup() { echo "callplane-$NET-$1"; }
 # that the host lacks is made, and marked.
 MOUNTPOINTS=(/var/lib/kubelet /var/lib/cni /var/log/pods /var/log/containers)
 MARK=.made-by-callplane
+# The kubelet sets these, and they are not a namespace's own: down.sh puts them back.
+KERNEL_SETTINGS=(vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys
+  kernel.keys.root_maxbytes)
 
 # Progress: one line a step, with the seconds since the script (or the make target) began.
 START=${CALLPLANE_START:-$EPOCHSECONDS}

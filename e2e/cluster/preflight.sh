@@ -4,12 +4,22 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 command -v cargo >/dev/null || die "Rust is missing: install rustup (https://rustup.rs), then run this again"
+# rustup gets the version that rust-toolchain.toml names; without it, what is there has to do.
+if ! command -v rustup >/dev/null; then
+  wanted=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$REPO_DIR/rust-toolchain.toml")
+  cargo=$(cargo --version | cut --delimiter=' ' --fields=2)
+  printf '%s\n' "$wanted" "$cargo" | sort --version-sort --check=quiet ||
+    die "Rust $cargo is too old: install rustup (https://rustup.rs), which gets $wanted, then run this again"
+fi
 command -v go >/dev/null || die "Go is missing: install Go $GO_MINIMUM or later (https://go.dev/dl), then run this again"
 go=$(go env GOVERSION)
 printf '%s\n' "go$GO_MINIMUM" "$go" | sort --version-sort --check=quiet ||
   die "$go is too old: install Go $GO_MINIMUM or later (https://go.dev/dl), then run this again"
 type node npm >/dev/null 2>&1 ||
-  die "Node.js is missing: install Node.js 20 or later with npm (https://nodejs.org), then run this again"
+  die "Node.js is missing: install Node.js $NODE_MINIMUM or later with npm (https://nodejs.org), then run this again"
+node=$(node --version)
+printf '%s\n' "v$NODE_MINIMUM" "$node" | sort --version-sort --check=quiet ||
+  die "Node.js $node is too old: install Node.js $NODE_MINIMUM or later (https://nodejs.org), then run this again"
 
 command -v cc >/dev/null || die "a C compiler is missing: apt-get install build-essential, then run this again"
 
@@ -26,16 +36,16 @@ esac
 mkdir -p "$STATE" "$CACHE"
 needed=$CACHE_GB
 [[ ! -d $CACHE/target ]] || needed=$CACHE_MORE_GB
-declare -A wanted=()
+declare -A gigabytes=()
 for pair in "$STATE=$STATE_GB" "$CACHE=$needed"; do
   mount=$(df --output=target "${pair%=*}" | tail -n 1)
-  wanted[$mount]=$((${wanted[$mount]:-0} + ${pair#*=}))
+  gigabytes[$mount]=$((${gigabytes[$mount]:-0} + ${pair#*=}))
 done
 rmdir --ignore-fail-on-non-empty "$STATE" "$CACHE"
-for mount in "${!wanted[@]}"; do
+for mount in "${!gigabytes[@]}"; do
   free=$(df --output=avail --block-size=1G "$mount" | tail -n 1)
-  ((free >= ${wanted[$mount]})) ||
-    die "${wanted[$mount]} GB are needed in $mount, and $((free)) are free: make room, or set CALLPLANE_STATE and CALLPLANE_CACHE"
+  ((free >= ${gigabytes[$mount]})) ||
+    die "${gigabytes[$mount]} GB are needed in $mount, and $((free)) are free: make room, or set CALLPLANE_STATE and CALLPLANE_CACHE"
 done
 
 # The addresses must not be somebody else's, where there is a tool to ask. (Ports cannot be: the machines have their own.)

@@ -40,14 +40,23 @@ for missing in cargo:Rust go:Go node:Node npm:Node cc:compiler; do
   mv "$work/hidden" "$all/${missing%:*}"
 done
 
-# Programs that do nothing, as somebody else may run them.
+# Programs that say a version and do nothing, as somebody else may run them.
 mkdir "$work/fake"
-for program in cargo node npm cc; do ln -s /bin/true "$work/fake/$program"; done
-go_is() { printf '#!/bin/sh\necho %s\n' "$1" >"$work/fake/go" && chmod 755 "$work/fake/go"; }
+for program in npm cc; do ln -s /bin/true "$work/fake/$program"; done
+says() { printf '#!/bin/sh\necho "%s"\n' "$2" >"$work/fake/$1" && chmod 755 "$work/fake/$1"; }
+says cargo 'cargo 99.0.0 (of a test)'
+says go go99.0
+says node v99.0.0
 
-go_is go1.20
-refused 'an old Go' '^error: go1.20 is too old: ' env PATH="$work/fake:$PATH" "$here/preflight.sh"
-go_is go99.0
+# old PROGRAM SAYS LATER PATTERN: it is refused for what it says.
+old() {
+  says "$1" "$2"
+  refused "an old $1" "$4" env PATH="$work/fake:/usr/bin:/bin" "$here/preflight.sh"
+  says "$1" "$3"
+}
+old cargo 'cargo 1.63.0 (fd9c4297c 2022-07-01)' 'cargo 99.0.0 (of a test)' '^error: Rust 1.63.0 is too old: '
+old go go1.20 go99.0 '^error: go1.20 is too old: '
+old node v18.20.4 v99.0.0 '^error: Node.js v18.20.4 is too old: '
 
 refused 'a small disk' '^error: .*GB are needed in .*/small' unshare --mount bash -euc "
   mkdir $work/small && mount -t tmpfs -o size=16m tmpfs $work/small
@@ -60,6 +69,7 @@ refused 'addresses that are taken' '^error: .*10\.77\.0\.0/24 are taken on this 
 # Where the checkout is nobody else may look: they get the scripts alone.
 mkdir -p "$work/checkout/e2e/cluster"
 cp "$here"/{lib,preflight}.sh "$work/checkout/e2e/cluster/"
+cp "$here/../../rust-toolchain.toml" "$work/checkout/"
 refused 'not root' '^error: .* needs root ' setpriv --reuid=65534 --regid=65534 --clear-groups \
   env HOME="$work" PATH="$work/fake:/usr/bin:/bin" bash "$work/checkout/e2e/cluster/preflight.sh"
 
@@ -70,5 +80,7 @@ refused 'a busy port' "^error: port $(cat "$work/port") is in use: set PAGE_PORT
   env PAGE_PORT="$(cat "$work/port")" "$here/../demo/demo.sh" up
 refused 'a cluster of no kind' "^error: CLUSTER is local, kind or current, not 'minikube'" \
   env CLUSTER=minikube "$here/../demo/demo.sh" up
+refused 'scenarios on a cluster of others' '^error: the scenarios kill .* not with CLUSTER=current' \
+  env CLUSTER=current "$here/with.sh" true
 
 ((failures == 0)) || exit 1

@@ -60,8 +60,7 @@ fi
 
 say "cluster: starting two machines"
 mkdir -p "$STATE/logs"
-for key in vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys kernel.keys.root_maxbytes; do
-  # The kubelet sets these, and they are not a namespace's own: down.sh puts them back.
+for key in "${KERNEL_SETTINGS[@]}"; do
   echo "$key=$(sysctl -n "$key")" >>"$STATE/sysctls"
 done
 if command -v modprobe >/dev/null; then modprobe --all --quiet overlay br_netfilter veth || true; fi

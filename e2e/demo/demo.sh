@@ -7,7 +7,7 @@
 #                  TAG they are there already, otherwise Docker builds and pushes them. Two namespaces
 #                  are made, callplane-system and callplane-demo, and nothing is touched outside of
 #                  them but what the chart has for whole clusters; where there is something of that
-#                  kind already, nothing is touched at all.
+#                  kind already, nothing is touched at all. Definitions that are there stay as they are.
 source "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
 
 CLUSTER=${CLUSTER:-local}
@@ -97,6 +97,7 @@ cluster_current() {
     say "taking for granted that $repository has the images, with tag $TAG"
   fi
   image+=(--set "gateway.roomsNamespace=$ROOMS")
+  [[ $(mark "$NAMESPACE") == made ]] || image+=(--set crds.upgrade=false)
 }
 
 # mark NAMESPACE: what the demo wrote on it; nothing on what somebody else made.
@@ -209,11 +210,18 @@ rest() {
     "http://127.0.0.1:$GATEWAY_PORT$2" 2>"$DEMO/rest.log" || die "$1 $2: $(tail --lines=1 "$DEMO/rest.log")"
 }
 
+# Whoever comes back after a day finds a room that has ended: it makes way for a new one of its name.
+without_ended() {
+  [[ $(kubectl get callroom "$1" --namespace "$ROOMS" --ignore-not-found --output 'jsonpath={.status.phase}') != Ended ]] ||
+    kubectl delete callroom "$1" --namespace "$ROOMS" --wait
+}
+
 # A room made by REST, and the link to it.
 talk_up() {
   local room=$ROOMS.talk
   keep gateway kubectl --namespace "$NAMESPACE" port-forward service/callplane-gateway "$GATEWAY_PORT:80"
   said gateway '^Forwarding from 127.*' >/dev/null
+  without_ended talk
   kubectl get callroom talk --namespace "$ROOMS" >/dev/null 2>&1 ||
     rest POST /v1/rooms '{"hostId": "demo", "name": "talk", "settings": {"topology": {"stabilizationSeconds": 10}}}' >/dev/null
   talk_url=http://localhost:$GATEWAY_PORT/join/$room#$(rest POST "/v1/rooms/$room/links" '{"role": "participant"}' |
@@ -225,6 +233,7 @@ up() {
   "$CLUSTER_DIR/install.sh" "${image[@]}"
   say "applying manifests/samples: a CallRoom, that is, a call"
   local sample
+  without_ended demo
   for sample in manifests/samples/*.yaml; do
     sed "s/^  namespace: default$/  namespace: $ROOMS/" "$sample" | kubectl apply --filename -
   done
@@ -250,7 +259,6 @@ up() {
   export KUBECONFIG=${KUBECONFIG:-$HOME/.kube/config} PATH=$BIN:\$PATH
   kubectl get callrooms,medianodes,mediapools -A        # what there is
   kubectl describe callroom demo -n $ROOMS             # what happened to the call
-  make test                                             # the same, with failures
   make demo-down CLUSTER=$CLUSTER                       # remove it all
 END
 }
