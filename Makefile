@@ -113,7 +113,7 @@ bench-sfu: ## Measure the media node beside other media servers (ARGS="--case ca
 	cargo build --release --locked -p callplane-media-node -p callplane-bench --bin callplane-media-node --bin bench-sfu
 	$(CARGO_TARGET_DIR)/release/bench-sfu $(ARGS)
 
-bench-switch: $(BROWSER) web ## Measure the gaps at route changes in real browsers (ARGS="30": so many)
+bench-switch: $(BROWSER) web ## Measure the gaps at route changes in real browsers (ARGS="--switches 30 --restarts 10 --growths 5 --joins 20": so many)
 	@e2e/cluster/tools.sh
 	cargo build --release --locked -p callplane-operator -p callplane-media-node -p callplane-gateway
 	cd clients/js && CALLPLANE_BIN=$(CARGO_TARGET_DIR)/release npm run --silent bench:switch -- $(ARGS)

@@ -41,11 +41,17 @@ image() {
   else
     say "image $reference: cached"
   fi
-  local machine imports=() import
+  local machine
   for machine in "${MACHINES[@]}"; do
     import "$machine" "$name" "$key" "$archive" &
     imports+=($!)
   done
+}
+
+# The machines take images in while the next are built.
+imports=()
+imported() {
+  local import
   for import in "${imports[@]}"; do wait "$import"; done
 }
 
@@ -118,6 +124,7 @@ project() {
   for name in "${programs_of_debian[@]}"; do
     image "$name" "$REPO_DIR/images/$name.Containerfile" -- --build-arg "BASE=$BASE:$name"
   done
+  imported
   tag_project
 }
 
@@ -169,6 +176,7 @@ case ${1:-project} in
     lock_images
     image pause "$REPO_DIR/images/pause.Containerfile" "$BIN/pause"
     image coredns "$REPO_DIR/images/coredns.Containerfile" "$BIN/coredns"
+    imported
     ;;
   bases)
     lock_images

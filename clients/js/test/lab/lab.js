@@ -15,6 +15,9 @@ let origin = 0;
 /** @type {AudioContext | undefined} */
 let audio;
 
+/** For looking at pictures. */
+const small = /** @type {OffscreenCanvasRenderingContext2D} */ (new OffscreenCanvas(16, 9).getContext('2d', { willReadFrequently: true }));
+
 /** What is seen and heard of one participant. */
 class Watch {
   lastFrame = 0;
@@ -26,6 +29,8 @@ class Watch {
   presented = new WeakMap();
   /** @type {WeakSet<HTMLVideoElement>} */
   watched = new WeakSet();
+  /** @type {WeakSet<HTMLVideoElement>} those whose first picture on top was looked at */
+  looked = new WeakSet();
   /** @type {AudioWorkletNode | undefined} */
   meter;
 
@@ -59,6 +64,7 @@ class Watch {
       const before = this.presented.get(video) ?? presentedFrames - 1;
       this.presented.set(video, presentedFrames);
       if (this.top !== video) return;
+      if (!this.looked.has(video)) this.#look(video);
       // A busy page does not hear of every picture, but hears how many there were.
       const count = Math.max(1, presentedFrames - before);
       if (this.lastFrame) this.longestFrameGap = Math.max(this.longestFrameGap, (presentationTime - this.lastFrame) / count);
@@ -66,6 +72,14 @@ class Watch {
       this.frames += count;
     };
     video.requestVideoFrameCallback(frame);
+  }
+
+  /** A picture of one colour is none: the cameras here never send one. @param {HTMLVideoElement} video */
+  #look(video) {
+    this.looked.add(video);
+    small.drawImage(video, 0, 0, 16, 9);
+    const { data } = small.getImageData(0, 0, 16, 9);
+    if (data.every((value, at) => at % 4 === 3 || Math.abs(value - (data[at % 4] ?? 0)) < 4)) this.blank += 1;
   }
 
   take() {
