@@ -32,7 +32,8 @@ pub fn router(gateway: Gateway, signal: &Signal, origins: &[HeaderValue]) -> Rou
         .layer(middleware::from_fn(within));
     let passed_on = Router::new()
         .route("/api/rooms/{call}", any(proxy::forward))
-        .route("/api/rooms/{call}/{*rest}", any(proxy::forward));
+        .route("/api/rooms/{call}/{*rest}", any(proxy::forward))
+        .merge(proxy::whip::routes());
     let routes = own
         .merge(passed_on)
         .merge(signal.routes())
@@ -42,17 +43,31 @@ pub fn router(gateway: Gateway, signal: &Signal, origins: &[HeaderValue]) -> Rou
         .layer(middleware::from_fn_with_state(gateway.clone(), per_address))
         .layer(middleware::from_fn_with_state(gateway.clone(), observe))
         .with_state(gateway);
-    match origins {
+    let routes = match origins {
         [] => routes,
         _ => routes.layer(cors(origins)),
-    }
+    };
+    routes.layer(middleware::from_fn(proxy::whip::advertise))
 }
 
 fn cors(origins: &[HeaderValue]) -> CorsLayer {
     let layer = CorsLayer::new()
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static("idempotency-key")])
-        .expose_headers([header::RETRY_AFTER, header::LOCATION])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_MATCH,
+            HeaderName::from_static("idempotency-key"),
+        ])
+        .expose_headers([
+            header::RETRY_AFTER,
+            header::WWW_AUTHENTICATE,
+            header::LOCATION,
+            header::ETAG,
+            header::LINK,
+            HeaderName::from_static("accept-post"),
+            HeaderName::from_static("accept-patch"),
+        ])
         .max_age(Duration::from_secs(600));
     match origins.iter().any(|origin| origin == "*") {
         true => layer.allow_origin(Any),

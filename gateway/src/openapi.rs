@@ -13,7 +13,8 @@ use crate::{http, problem, rooms};
     info(
         title = "callplane gateway",
         description = "Rooms, join tokens and share links. `/v1/meetings` is another name of `/v1/rooms`. \
-            Under `/api/rooms/{roomId}` requests and WebSockets are passed on to the room's media node: docs/api.md.",
+            Under `/api/rooms/{roomId}`, `/whip/{roomId}` and `/whep/{roomId}` requests and WebSockets are passed on to the \
+            room's media node: docs/api.md.",
     ),
     paths(
         rooms::create,

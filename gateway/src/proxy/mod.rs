@@ -1,4 +1,5 @@
-//! Passes requests and WebSockets under `/api/rooms/<call id>` on to the media node that serves the call.
+//! Passes requests and WebSockets under `/api/rooms/<call id>`, and those of WHIP and WHEP, on to the media node that
+//! serves the call.
 //!
 //! The token says which epoch it is for, so that while a call moves, each client's requests go to the side that its
 //! token is for. The node verifies it: what is read of it here only picks the way. What the node answers is passed
@@ -6,6 +7,7 @@
 
 mod headers;
 mod socket;
+pub mod whip;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -43,6 +45,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 const STALLED: Duration = Duration::from_secs(30);
 /// How long a request may wait for this replica to hear of the room or the epoch that its token is for.
 const HEARD_WITHIN: Duration = Duration::from_secs(1);
+/// Where media nodes have something of a call. Its id follows.
+const OF_CALLS: [&str; 3] = ["/api/rooms/", whip::WHIP, whip::WHEP];
 /// Requests that are passed on at a time.
 const MAX_REQUESTS: usize = 2048;
 
@@ -99,17 +103,18 @@ fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LengthLimitError>())
 }
 
-/// Everything under `/api/rooms`.
+/// Everything under `/api/rooms`, `/whip` and `/whep`.
 pub async fn forward(
     State(gateway): State<Gateway>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Problem> {
     let path = request.uri().path();
-    let id = path.strip_prefix("/api/rooms/").and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    let id: CallId = id
-        .parse()
-        .map_err(|error: callplane_crds::call_id::InvalidCallId| Problem::new(Code::RoomNotFound, error.to_string()))?;
+    let below = OF_CALLS.iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or_default();
+    let id: CallId =
+        below.split('/').next().unwrap_or_default().parse().map_err(
+            |error: callplane_crds::call_id::InvalidCallId| Problem::new(Code::RoomNotFound, error.to_string()),
+        )?;
     let client = gateway.limits.client(peer.ip(), request.headers());
     pass_on(&gateway, &id, client, request).await
 }

@@ -11,7 +11,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    kubernetes::route,
+    kubernetes::{p2p, route},
     world::{Node, World, answer},
 };
 
@@ -95,24 +95,115 @@ async fn what_cannot_be_passed_on_says_why() {
         (answer.status, answer.code().to_owned())
     };
     assert_eq!(get("/api/rooms/team.standup/x", 1).await, (404, "room-not-found".into()));
-    assert_eq!(get("/api/rooms/..%2f..%2fadmin", 1).await, (404, "room-not-found".into()));
+    for path in ["/api/rooms/..%2f..%2fadmin", "/whip/..%2f..%2fadmin", "/whep/admin/s1"] {
+        assert_eq!(get(path, 1).await, (404, "room-not-found".into()), "{path}");
+    }
+    assert_eq!(get("/whip/team.standup/s1/more", 1).await, (404, "no-such-route".into()));
     world.kubernetes.room("team", "standup");
     world.knows("team", "standup").await;
     assert_eq!(get("/api/rooms/team.standup/x", 1).await, (503, "room-not-ready".into()));
-    let peers = json!({"epoch": 1, "mode": "P2P", "reason": "Scheduled", "since": "2026-11-21T14:00:00Z"});
-    world.kubernetes.status("team", "standup", json!({"phase": "Ready", "route": peers}));
+    world.kubernetes.status("team", "standup", json!({"phase": "Ready", "route": p2p(1, "Scheduled")}));
     world.knows("team", "standup").await;
-    assert_eq!(get("/api/rooms/team.standup/x", 1).await, (409, "no-media-node".into()));
+    for path in ["/api/rooms/team.standup/x", "/whip/team.standup", "/whep/team.standup/s1"] {
+        assert_eq!(get(path, 1).await, (409, "no-media-node".into()), "{path}");
+    }
     world.kubernetes.place("team", "standup", "mn-a", 1);
     world.knows("team", "standup").await;
     assert_eq!(get("/api/rooms/team.standup/x", 1).await, (503, "node-not-ready".into()));
     // Nobody listens there.
     world.kubernetes.node("mn-a", "http://127.0.0.1:1");
     world.until(|| world.gateway.cache.node_api("mn-a").is_ok()).await;
-    assert_eq!(get("/api/rooms/team.standup/x", 1).await, (502, "node-unreachable".into()));
+    for path in ["/api/rooms/team.standup/x", "/whip/team.standup", "/whep/team.standup/s1"] {
+        assert_eq!(get(path, 1).await, (502, "node-unreachable".into()), "{path}");
+    }
     world.kubernetes.status("team", "standup", json!({"phase": "Ended"}));
     world.knows("team", "standup").await;
     assert_eq!(get("/api/rooms/team.standup/x", 1).await, (410, "room-ended".into()));
+}
+
+#[tokio::test]
+async fn a_session_of_whip_or_whep_is_made_changed_and_ended_at_the_rooms_node() {
+    let world = World::new().await;
+    let mut node = world.placed("team", "standup").await;
+    let token = token(&world, 1);
+    for of in ["whip", "whep"] {
+        let endpoint = format!("/{of}/team.standup");
+        let offer =
+            world.request("POST", &format!("{endpoint}?participant=ann")).header("origin", "https://app.example");
+        let made = answer(offer.bearer_auth(&token).header("content-type", "application/sdp").body("v=0")).await;
+        assert_eq!((made.status, made.headers["content-type"].as_bytes()), (201, &b"application/sdp"[..]), "{made:?}");
+        assert_eq!(made.headers["etag"], "\"1\"");
+        assert_eq!(made.headers.get_all("link").iter().count(), 2, "{made:?}");
+        let exposed = made.headers["access-control-expose-headers"].to_str().unwrap().to_ascii_lowercase();
+        let exposed: Vec<_> = exposed.split(',').map(str::trim).collect();
+        for name in ["location", "etag", "link", "accept-patch", "accept-post", "retry-after"] {
+            assert!(exposed.contains(&name), "{name} of {exposed:?}");
+        }
+        let asked = node.asked.recv().await.unwrap();
+        assert_eq!(asked.line, format!("POST {endpoint}?participant=ann"));
+        assert_eq!((&asked.body[..], asked.headers["x-forwarded-for"].as_bytes()), (&b"v=0"[..], &b"127.0.0.1"[..]));
+
+        // Where the answer says that the session is, behind the gateway.
+        let session = made.headers["location"].to_str().unwrap();
+        assert_eq!(session, format!("{endpoint}/s1"));
+        let patch = || world.request("PATCH", session).bearer_auth(&token).body("a=ice-ufrag:x");
+        assert_eq!(answer(patch()).await.code(), "precondition-required");
+        assert_eq!(answer(patch().header("if-match", "\"1\"")).await.status, 204);
+        assert_eq!(node.asked.recv().await.unwrap().headers.get("if-match"), None);
+        let asked = node.asked.recv().await.unwrap();
+        assert_eq!((asked.line, asked.headers["if-match"].as_bytes()), (format!("PATCH {session}"), &b"\"1\""[..]));
+        assert_eq!(world.send("DELETE", session, &token, Value::Null).await.status, 200);
+        assert_eq!(node.asked.recv().await.unwrap().line, format!("DELETE {session}"));
+        assert_eq!(world.send("GET", session, "", Value::Null).await.status, 204, "that needs no token");
+        node.asked.recv().await.unwrap();
+        let metrics = || world.gateway.metrics.text().unwrap();
+        world.until(|| metrics().contains(&format!("/{of}/{{call}}/{{session}}"))).await;
+        assert!(!metrics().contains("standup"), "paths name rooms");
+
+        // Whether a token is good the node says, in its own words.
+        let nobody = world.send("POST", &endpoint, "", Value::Null).await;
+        assert_eq!((nobody.code(), nobody.headers["www-authenticate"].as_bytes()), ("token-missing", &b"Bearer"[..]));
+        let elsewhere = world.send("DELETE", "/whip/team.standup/s1", &other_rooms(&world).await, Value::Null).await;
+        assert_eq!((elsewhere.status, elsewhere.code()), (403, "wrong-room"));
+        let large = world.request("POST", &endpoint).bearer_auth(&token).body("x".repeat(200_000));
+        let refused = answer(large).await;
+        assert!(refused.status == 413 || refused.status == 502 || refused.status == 400, "{refused:?}");
+        while node.asked.try_recv().is_ok() {}
+    }
+}
+
+/// A good token, of another room.
+async fn other_rooms(world: &World) -> String {
+    if world.kubernetes.object("callrooms", "team", "other").is_none() {
+        world.kubernetes.room("team", "other");
+        world.kubernetes.place("team", "other", "mn-a", 1);
+        world.knows("team", "other").await;
+    }
+    world.token("team.other", "bob", "participant").await
+}
+
+#[tokio::test]
+async fn what_can_be_sent_to_whip_and_whep_is_said_without_a_token_or_a_room() {
+    let world = World::new().await;
+    for (path, name, value) in [
+        ("/whip/team.standup", "accept-post", "application/sdp"),
+        ("/whep/team.standup", "accept-post", "application/sdp"),
+        ("/whip/team.standup/s1", "accept-patch", "application/trickle-ice-sdpfrag"),
+        ("/whep/team.standup/s1", "accept-patch", "application/trickle-ice-sdpfrag"),
+    ] {
+        let plain = answer(world.request("OPTIONS", path)).await;
+        assert_eq!((plain.status, plain.headers[name].to_str().unwrap()), (200, value), "{path}");
+        let preflight = world
+            .request("OPTIONS", path)
+            .header("origin", "https://app.example")
+            .header("access-control-request-method", "PATCH")
+            .header("access-control-request-headers", "authorization,content-type,if-match");
+        let preflight = answer(preflight).await;
+        assert_eq!((preflight.status, preflight.headers[name].to_str().unwrap()), (200, value), "{path}");
+        let allowed = |of: &str| preflight.headers[of].to_str().unwrap().to_ascii_lowercase();
+        assert!(allowed("access-control-allow-headers").contains("if-match"), "{preflight:?}");
+        assert!(allowed("access-control-allow-methods").contains("patch"), "{preflight:?}");
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{Request, State, WebSocketUpgrade, ws::Message},
-    http::{HeaderMap, HeaderValue, StatusCode},
+    http::{HeaderMap, HeaderValue, Method, StatusCode},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -269,7 +269,7 @@ pub struct Asked {
 }
 
 /// A media node that remembers what it was asked, answers `/problem` with a problem of its own, never answers
-/// `/silence`, and echoes WebSockets.
+/// `/silence`, has one session of WHIP and WHEP, and echoes WebSockets.
 pub struct Node {
     pub url: String,
     pub asked: mpsc::UnboundedReceiver<Asked>,
@@ -301,7 +301,11 @@ async fn remember(State(sender): State<Arc<mpsc::UnboundedSender<Asked>>>, reque
     let line = format!("{} {}", parts.method, parts.uri);
     let Ok(body) = axum::body::to_bytes(body, 1 << 20).await else { return StatusCode::BAD_REQUEST.into_response() };
     let is_problem = line.contains("/problem");
+    let of_session = of_session(&parts.method, parts.uri.path(), &parts.headers);
     sender.send(Asked { line: line.clone(), headers: parts.headers, body }).unwrap();
+    if let Some(answer) = of_session {
+        return answer;
+    }
     if line.ends_with("/silence") {
         std::future::pending::<()>().await;
     }
@@ -317,14 +321,52 @@ async fn remember(State(sender): State<Arc<mpsc::UnboundedSender<Asked>>>, reque
     ([("access-control-allow-origin", "*"), ("content-type", "application/json")], body).into_response()
 }
 
+/// What a node says on the paths of WHIP and WHEP.
+fn of_session(method: &Method, path: &str, headers: &HeaderMap) -> Option<Response> {
+    let call = path.strip_prefix("/whip/").or_else(|| path.strip_prefix("/whep/"))?.split('/').next()?;
+    if *method == Method::GET {
+        return Some(StatusCode::NO_CONTENT.into_response());
+    }
+    let problem = |status: u16, code: &str| {
+        let body = json!({"status": status, "code": code}).to_string();
+        let headers = [("content-type", "application/problem+json"), ("www-authenticate", "Bearer")];
+        (StatusCode::from_u16(status).unwrap(), headers, body).into_response()
+    };
+    let Some(bearer) = headers.get("authorization") else { return Some(problem(401, "token-missing")) };
+    if claims(bearer.to_str().unwrap())["roomId"] != call {
+        return Some(problem(403, "wrong-room"));
+    }
+    Some(match method.as_str() {
+        "POST" => {
+            let location = format!("{path}/s1");
+            let mut answer =
+                (StatusCode::CREATED, [("location", &*location), ("etag", "\"1\"")], "v=0").into_response();
+            answer.headers_mut().insert("content-type", HeaderValue::from_static("application/sdp"));
+            for link in ["<stun:one.example>; rel=\"ice-server\"", "<stun:two.example>; rel=\"ice-server\""] {
+                answer.headers_mut().append("link", HeaderValue::from_static(link));
+            }
+            answer
+        }
+        "PATCH" if !headers.contains_key("if-match") => problem(428, "precondition-required"),
+        "PATCH" => StatusCode::NO_CONTENT.into_response(),
+        "DELETE" => StatusCode::OK.into_response(),
+        _ => problem(405, "method-not-allowed"),
+    })
+}
+
+/// What the token behind a scheme says.
+fn claims(bearer: &str) -> Value {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    let payload = URL_SAFE_NO_PAD.decode(bearer.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice(&payload).unwrap()
+}
+
 /// Echoes what a client of the proxy sends; tells a client of events what happens, and ends.
 async fn echo(headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
     let bearer = headers.get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
     upgrade.protocols(["callplane.v1"]).on_upgrade(move |mut socket| async move {
         if let Some(bearer) = bearer.filter(|_| !headers.contains_key("x-forwarded-for")) {
-            use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-            let payload = URL_SAFE_NO_PAD.decode(bearer.split('.').nth(1).unwrap()).unwrap();
-            let who = serde_json::from_slice::<Value>(&payload).unwrap()["sub"].clone();
+            let who = claims(&bearer)["sub"].clone();
             for event in [
                 json!({"type": "room", "data": {"bearer": who}}),
                 json!({"type": "new-producer", "data": {"id": "p1"}}),
