@@ -1,9 +1,12 @@
 //! Joining: who may come in as what, and the token for it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{ConnectInfo, Path, State},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
@@ -26,6 +29,7 @@ use crate::{
     limits::Guesser,
     problem::Details,
     records::{Action, Actor, RoomRef},
+    signal::Signal,
 };
 
 /// Longest name to show, as in tokens.
@@ -128,6 +132,7 @@ pub(super) struct Welcome {
 )]
 pub async fn join(
     State(gateway): State<Gateway>,
+    Extension(signal): Extension<Signal>,
     Path(id): Path<String>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
@@ -153,7 +158,7 @@ pub async fn join(
         user: request.user_id.clone().unwrap_or_default(),
         role: link.as_ref().map(|link| link.role).or(request.role).unwrap_or(Role::Participant),
     };
-    let joined = let_in(&gateway, &room, &mut request, link.as_ref(), address).await;
+    let joined = let_in(&signal, &room, &mut request, link.as_ref(), address).await;
     let action = match &joined {
         Ok(joined) => Action::Join { user: joined.user_id.clone(), role: joined.role },
         Err(_) => wanted,
@@ -186,12 +191,13 @@ pub(super) fn link_of(gateway: &Gateway, token: &str, id: &CallId) -> Result<Lin
 
 /// Who asks, let in by all the rules of the room.
 async fn let_in(
-    gateway: &Gateway,
-    room: &CallRoom,
+    signal: &Signal,
+    room: &Arc<CallRoom>,
     request: &mut JoinRoom,
     link: Option<&LinkClaims>,
     address: IpAddr,
 ) -> Result<JoinedRoom, Problem> {
+    let gateway = signal.gateway();
     let consent = consent::claims(gateway, request.consent_token.as_deref())?;
     let person = match link {
         Some(link) => guest(gateway, room, request, link, consent.as_ref())?,
@@ -205,6 +211,7 @@ async fn let_in(
     };
     check_password(gateway, room, &person, request.password.as_ref(), &guesser).await?;
     consent::still_stands(gateway, room, &person.user).await?;
+    signal.place_for(room, &person.user).await?;
     let Welcome { token, expires_at, route, mode } = welcome(gateway, room, &person)?;
     let id = room.call_id();
     let ice_servers = gateway.ice_servers(room, &person.user);

@@ -219,6 +219,28 @@ impl Signal {
         news.collect()
     }
 
+    /// Whether there can be nobody in a room: this is the only replica, and it does not serve it.
+    fn knows_nobody(&self, id: &CallId) -> bool {
+        self.0.store.is_local() && !self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+    }
+
+    /// Whether `user` would find a place in the call, as far as can be told: who is in always does. Whoever does not would be
+    /// refused by `join-room` as well, which has the last word. Costs a look at who is in only where the CallRoom says that it
+    /// is full, and nothing that is not known turns anybody away.
+    ///
+    /// # Errors
+    /// [`Code::RoomFull`].
+    pub(crate) async fn place_for(&self, room: &Arc<CallRoom>, user: &str) -> Result<(), Problem> {
+        let id = room.call_id();
+        if !presence::is_full(room) || self.knows_nobody(&id) {
+            return Ok(());
+        }
+        let (answer, answered) = oneshot::channel();
+        let question = Command::Place { user: user.to_owned(), answer };
+        let is_asked = self.room(&id, room).is_ok_and(|room| room.try_send(question).is_ok());
+        if is_asked { answered.await.unwrap_or(Ok(())) } else { Ok(()) }
+    }
+
     /// Somebody is in the call no more by another way than their socket: their own will, or that of `by`. Ends their socket, at
     /// whichever replica it is, and answers whether they were there. While Redis is away only those of this replica are known.
     ///
@@ -232,8 +254,7 @@ impl Signal {
         by: Option<String>,
     ) -> Result<bool, Problem> {
         let id = room.call_id();
-        let is_open = self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id);
-        if self.0.store.is_local() && !is_open {
+        if self.knows_nobody(&id) {
             return Ok(false);
         }
         let (done, is_done) = oneshot::channel();

@@ -41,6 +41,13 @@ pub fn of(state: &State, epoch: i64, may_be_alone: bool, before: Option<&Presenc
     }
 }
 
+/// Whether as many people are in the room as may be, as far as was written. That may be seconds ago, or before an outage; what
+/// nobody has written says nothing.
+pub fn is_full(room: &CallRoom) -> bool {
+    let presence = room.status.as_ref().and_then(|s| s.presence.as_ref());
+    presence.is_some_and(|presence| presence.participants >= room.spec.max_participants)
+}
+
 /// Whether it has to be told that nobody is in a room that nobody has ever been in: it would never end by its
 /// `emptyTimeoutSeconds` otherwise, since what is not known is not zero. Where media flows through a node, the node tells.
 pub fn is_unattended(room: &CallRoom, now: Timestamp) -> bool {
@@ -205,6 +212,23 @@ mod tests {
             r#"{"status": {"presence": {"participants": 0, "since": "2026-11-21T14:00:01Z"}}}"#,
         ] {
             assert!(!is(json(other), 90), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_room_is_full_when_that_was_written() {
+        let room = |presence: serde_json::Value| -> CallRoom {
+            let room = serde_json::json!({
+                "apiVersion": "callplane.io/v1alpha1", "kind": "CallRoom", "metadata": {"name": "r"},
+                "spec": {"maxParticipants": 4}, "status": {"presence": presence},
+            });
+            serde_json::from_value(room).unwrap()
+        };
+        let of = |participants: i32| serde_json::json!({"participants": participants, "since": "2026-11-21T14:00:00Z"});
+        for (presence, expected) in
+            [(serde_json::Value::Null, false), (of(0), false), (of(3), false), (of(4), true), (of(5), true)]
+        {
+            assert_eq!(is_full(&room(presence.clone())), expected, "{presence}");
         }
     }
 

@@ -166,6 +166,11 @@ impl State {
         true
     }
 
+    /// Whether `user` has a place among `max` people: who is in has one, anybody else while one is left.
+    pub fn has_place(&self, user: &str, max: usize) -> bool {
+        self.members.contains_key(user) || self.members.len() < max
+    }
+
     /// Whether all have acknowledged `epoch`. Somebody whose socket is gone has not, as long as it may come back:
     /// their media may still flow on the old route. Alone in a room that becomes peer to peer there is nobody to have media
     /// with.

@@ -4,6 +4,7 @@
 
 mod access;
 mod consent;
+mod joins;
 mod kubernetes;
 mod oidc;
 mod outage;

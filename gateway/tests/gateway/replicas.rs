@@ -13,10 +13,10 @@ use crate::{
     world::{API_KEY, Setup, World},
 };
 
-const ROOM: &str = "team.standup";
+pub const ROOM: &str = "team.standup";
 
 /// Two replicas of a gateway, one API server and one Redis.
-async fn replicas(server: &Server) -> (World, World) {
+pub async fn replicas(server: &Server) -> (World, World) {
     replicas_at(&server.url()).await
 }
 
@@ -147,10 +147,13 @@ async fn who_is_at_a_replica_that_was_silent_for_a_while_stays() {
 async fn no_more_are_let_in_than_may_be_however_they_come() {
     let server = Server::start();
     let (one, two) = replicas(&server).await;
-    let joins = (0..10).map(|n| {
+    let mut tokens = vec![];
+    for n in 0..10 {
+        tokens.push(one.token(ROOM, &format!("user-{n}"), "participant").await);
+    }
+    let joins = tokens.iter().enumerate().map(|(n, token)| {
         let world = if n % 2 == 0 { &one } else { &two };
         async move {
-            let token = world.token(ROOM, &format!("user-{n}"), "participant").await;
             let mut peer = Peer::connect(world.address).await;
             let answer = peer.ask("join-room", json!({"roomId": ROOM, "token": token})).await;
             (peer, answer)

@@ -7,11 +7,14 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::JoinRequest;
-use crate::signal::{
-    answer::Answer,
-    member::Parting,
-    message::Message,
-    store::{Bus, Link},
+use crate::{
+    Problem,
+    signal::{
+        answer::Answer,
+        member::Parting,
+        message::Message,
+        store::{Bus, Link},
+    },
 };
 
 /// What a room is told to do.
@@ -48,6 +51,13 @@ pub enum Command {
         by: Option<String>,
         /// Told when that is so, and whether they were there.
         done: oneshot::Sender<bool>,
+    },
+    /// Whether somebody would find a place in the call.
+    Place {
+        /// Who.
+        user: String,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<(), Problem>>,
     },
     /// If nobody is here, that is to be written, though nobody ever was.
     Unattended,

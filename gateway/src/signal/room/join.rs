@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{Client, Room, switch};
+use super::{Client, Room, full, switch};
 use crate::{
     Code, Problem,
     signal::{
@@ -141,6 +141,20 @@ impl Room {
             return Err(crate::rooms::not_ready(&self.room));
         }
         Ok(())
+    }
+
+    /// Whether `user` would find a place. Before somebody is turned away it is looked at what other replicas know, and while
+    /// that cannot be seen nobody is: who is in may not be known here.
+    pub(super) async fn place_for(&mut self, user: &str) -> Result<(), Problem> {
+        let max = self.max();
+        if self.state.has_place(user, max) {
+            return Ok(());
+        }
+        self.touch().await;
+        match self.state.has_place(user, max) || !self.store.is_up() {
+            true => Ok(()),
+            false => Err(full(max)),
+        }
     }
 
     /// A join came back from the store, here or from another replica.

@@ -208,6 +208,7 @@ impl Room {
             Command::Part { user, reason, by, done } => {
                 let _ = done.send(self.part(user, reason, by).await);
             }
+            Command::Place { user, answer } => drop(answer.send(self.place_for(&user).await)),
             Command::Unattended => self.unattended(),
             Command::Capabilities { epoch, found } => self.capable(epoch, found).await,
             Command::Written(is_done) => self.writer.end(self.gateway.clock.now().mono, is_done),
@@ -218,6 +219,11 @@ impl Room {
         }
     }
 
+    /// How many people may be in the room.
+    fn max(&self) -> usize {
+        usize::try_from(self.room.spec.max_participants).unwrap_or(0)
+    }
+
     /// Puts a change in order, and into the records what is for them.
     async fn commit(&mut self, change: Change) -> Result<(), Problem> {
         self.note_parting(&change);
@@ -226,7 +232,7 @@ impl Room {
 
     /// Puts a change in order; it is applied when it comes back, or at once where this replica's order counts.
     async fn put(&mut self, change: Change) -> Result<(), Problem> {
-        let max = usize::try_from(self.room.spec.max_participants).unwrap_or(0);
+        let max = self.max();
         match self.store.commit(&self.id, &change, max).await {
             Committed::Ordered => Ok(()),
             Committed::Full => Err(full(max)),
@@ -238,8 +244,7 @@ impl Room {
             Committed::Stale => Ok(()),
             Committed::Alone => {
                 if let Change::Joined { member, .. } = &change
-                    && !self.state.members.contains_key(member.user())
-                    && self.state.members.len() >= max
+                    && !self.state.has_place(member.user(), max)
                 {
                     return Err(full(max));
                 }
