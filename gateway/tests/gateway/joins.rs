@@ -1,16 +1,22 @@
-//! Who finds a place in a call.
+//! Who finds a place in a call, and how often one may ask for it.
 
-use serde_json::json;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::{
     kubernetes::p2p,
     peer::Peer,
     redis_server::Server,
     replicas::{ROOM, replicas},
-    world::{Answer, World},
+    world::{Answer, World, rate},
 };
 
 const JOIN: &str = "/v1/rooms/team.standup/join";
+
+/// Joins of a flood, and how many of them are let through at once.
+const FLOOD: usize = 200;
+const AT_ONCE: u32 = 20;
 
 /// A peer-to-peer room for four, with as many in it.
 async fn full(world: &World) -> Vec<Peer> {
@@ -91,4 +97,93 @@ async fn a_replica_knows_who_is_at_another_and_guesses_nothing_while_it_cannot()
     server.kill();
     two.until(|| !two.signal.is_store_up()).await;
     assert_eq!(join(&two, "eve").await.status, 200, "who is in cannot be seen, so nobody is turned away");
+}
+
+/// The joins that were let through, and the others: all of these were limited, and told for how long.
+async fn flood(joins: impl Iterator<Item = impl Future<Output = Answer>>) -> (usize, usize) {
+    let answers = futures::future::join_all(joins).await;
+    let (passed, limited): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    for answer in &limited {
+        assert_eq!((answer.status, answer.code()), (429, "rate-limited"), "{answer:?}");
+        let wait: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait), "{answer:?}");
+    }
+    (passed.len(), limited.len())
+}
+
+#[tokio::test]
+async fn a_flood_of_joins_of_one_caller_is_limited_and_others_are_let_in() {
+    let world = World::with(rate(1, AT_ONCE), rate(10_000, 10_000)).await;
+    room(&world).await;
+    let link = world.backend("POST", "/v1/rooms/team.standup/links", json!({})).await.text("linkToken");
+    let by_key = (0..FLOOD).map(|n| {
+        let world = &world;
+        async move { join(world, &format!("user-{n}")).await }
+    });
+    let (passed, limited) = flood(by_key).await;
+    assert!(passed > 0 && limited > 0, "{passed} passed, {limited} limited");
+    let by_link = || world.send("POST", JOIN, "", json!({"linkToken": link}));
+    assert_eq!(by_link().await.status, 200, "a link is another caller");
+    let (passed, limited) = flood((0..FLOOD).map(|_| by_link())).await;
+    assert!(passed > 0 && limited > 0, "{passed} passed, {limited} limited");
+}
+
+#[tokio::test]
+async fn a_flood_of_joins_of_one_address_is_limited_whoever_asks() {
+    let world = World::with(rate(10_000, 10_000), rate(1, AT_ONCE)).await;
+    room(&world).await;
+    let joins = (0..FLOOD).map(|n| {
+        let world = &world;
+        async move { join(world, &format!("user-{n}")).await }
+    });
+    let (passed, limited) = flood(joins).await;
+    assert!(passed > 0 && limited > 0, "{passed} passed, {limited} limited");
+}
+
+/// Sends `event` and whatever `after` says until a limit on `what` refuses it.
+async fn until_limited(peer: &mut Peer, what: &str, join: &Value, after: Option<&str>) {
+    // Far more than may be: one a second is let through besides those at once.
+    for _ in 0..100 {
+        let answer = peer.ask("join-room", join.clone()).await;
+        if answer["error"]["code"] == "rate-limited" {
+            let detail = answer["error"]["detail"].as_str().unwrap();
+            assert!(detail.contains(what), "{answer}");
+            assert_eq!(answer["error"]["status"], 429);
+            return;
+        }
+        if let Some(after) = after {
+            assert_eq!(peer.ask(after, json!({})).await, json!({}), "{answer}");
+        }
+    }
+    panic!("joins are not limited");
+}
+
+#[tokio::test]
+async fn joins_by_socket_are_limited_for_each_user() {
+    let world = World::with(rate(1, 5), rate(10_000, 10_000)).await;
+    room(&world).await;
+    let (ann, bob) = (world.token(ROOM, "ann", "participant").await, world.token(ROOM, "bob", "participant").await);
+    let mut flood = Peer::connect(world.address).await;
+    until_limited(&mut flood, "caller", &json!({"roomId": ROOM, "token": bob}), Some("leave-room")).await;
+    let (_, joined) = Peer::joined(world.address, ROOM, &ann).await;
+    assert_eq!(joined["self"]["userId"], "ann", "others are let in");
+}
+
+#[tokio::test]
+async fn joins_by_socket_are_limited_for_each_address_and_so_are_guesses_at_tokens() {
+    let world = World::with(rate(10_000, 10_000), rate(1, AT_ONCE)).await;
+    room(&world).await;
+    let mut peer = Peer::connect(world.address).await;
+    until_limited(&mut peer, "address", &json!({"roomId": ROOM, "token": "x.y.z"}), None).await;
+    // The socket itself goes on, and may come in when the address may.
+    let still = tokio::time::timeout(Duration::from_secs(60), async {
+        loop {
+            let answer = peer.ask("join-room", json!({"roomId": ROOM, "token": "x.y.z"})).await;
+            if answer["error"]["code"] == "credentials-invalid" {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    still.await.expect("an address may ask again after a while");
 }
