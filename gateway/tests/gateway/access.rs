@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use callplane_gateway::access::{LinkClaims, LinkId, Role};
+use callplane_operator::keys::JoinKey;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use crate::world::{API_KEY, World, answer, rate};
@@ -104,6 +107,43 @@ async fn a_share_link_lets_guests_in_as_what_it_says_until_it_is_revoked() {
         assert_eq!(world.backend("POST", LINKS, body).await.body["field"], field);
     }
     assert_eq!(world.backend("DELETE", &format!("{LINKS}/1,2"), Value::Null).await.body["field"], "linkId");
+}
+
+#[tokio::test]
+async fn a_share_link_is_good_until_it_ends_and_nobody_else_makes_one() {
+    let world = World::new().await;
+    let _node = world.placed("team", "standup").await;
+    let uid = world.kubernetes.object("callrooms", "team", "standup").unwrap()["metadata"]["uid"].clone();
+    let now = world.gateway.clock.now().wall.as_second();
+    let claims = |ends: i64, role: Role| {
+        let id = LinkId::new(now + ends, [7; 8]);
+        LinkClaims::new(&"team.standup".parse().unwrap(), uid.as_str().unwrap().to_owned(), role, id, now - 3600)
+    };
+    let ours = |ends: i64| world.gateway.signer.sign(&claims(ends, Role::Guest)).unwrap();
+    let join = |link: String| world.send("POST", JOIN, "", json!({"linkToken": link}));
+    assert_eq!(join(ours(600)).await.text("role"), "guest", "so it is made");
+
+    let kid = world.gateway.signer.jwks().keys[0].common.key_id.clone();
+    let header = Header { kid, ..Header::new(Algorithm::ES256) };
+    let stranger = EncodingKey::from_ec_pem(JoinKey::generate().unwrap().pem.as_bytes()).unwrap();
+    let forged = jsonwebtoken::encode(&header, &claims(600, Role::Guest), &stranger).unwrap();
+    // What one token says behind the signature of another.
+    let with = |payload: &str, of: &str| {
+        let (payload, of) = (payload.split('.').nth(1).unwrap(), of.split('.').collect::<Vec<_>>());
+        format!("{}.{payload}.{}", of[0], of[2])
+    };
+    let host = world.gateway.signer.sign(&claims(600, Role::Host)).unwrap();
+    for (link, code) in [
+        (ours(-300), "credentials-expired"),
+        (with(&ours(600), &ours(-300)), "credentials-invalid"),
+        (with(&host, &ours(600)), "credentials-invalid"),
+        (forged, "credentials-invalid"),
+    ] {
+        let refused = join(link.clone()).await;
+        assert_eq!((refused.status, refused.code()), (401, code), "{link}");
+        let body = json!({"meetingId": "team.standup", "consentType": "recording_ai", "status": "accepted", "linkToken": link});
+        assert_eq!(world.send("POST", "/v1/users/consent", "", body).await.code(), code, "{link}");
+    }
 }
 
 #[tokio::test]
