@@ -10,6 +10,7 @@ mod oidc;
 mod outage;
 mod passwords;
 mod peer;
+mod polling;
 mod postgres;
 mod proxy;
 mod records;
