@@ -102,7 +102,8 @@ impl Core {
             if transport.paced.waiting() >= due {
                 break;
             }
-            let lane = Lane::of(true, &mut transport.batch, &mut transport.paced, &mut transport.congestion);
+            let (batch, paced, pool) = (&mut transport.batch, &mut transport.paced, &mut self.outbox.pool);
+            let lane = Lane::of(true, batch, paced, &mut transport.congestion, pool);
             let Ok(mut lane) = lane else { break };
             let (transport_cc, abs_send_time) = (lane.transport_cc(), abs_send_time(self.epoch, now));
             let stamps = Stamps { transport_cc, abs_send_time, micros };

@@ -113,7 +113,7 @@ impl Batch {
         self.taken = 0;
     }
 
-    /// Ready for reuse; memory of an unusually large batch is given back.
+    /// Empty, and ready for reuse; memory of an unusually large batch is given back.
     pub fn recycle(mut self) -> Self {
         self.bytes.clear();
         self.bytes.shrink_to(KEEP_BYTES);

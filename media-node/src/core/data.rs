@@ -297,7 +297,6 @@ impl Core {
             self.stats.count(Counter::SctpLost);
             self.events.push_back(Event::SctpClosed { transport: transport.id });
         }
-        let mut is_queued = false;
         while let Some(transport) = self.transports.get_mut(key)
             && let Some(packet) = transport.sctp.as_mut().and_then(|sctp| sctp.poll_transmit())
         {
@@ -306,11 +305,7 @@ impl Core {
                 continue;
             }
             let Some(record) = transport.dtls.seal(&packet, now) else { continue };
-            if !is_queued {
-                self.outbox.queue(key, transport, now + self.config.batch_delay);
-                is_queued = true;
-            }
-            transport.batch.push(&record);
+            self.outbox.push(key, transport, &record, now + self.config.batch_delay);
         }
         self.reschedule(key);
     }

@@ -199,10 +199,9 @@ impl Core {
             if !consumer.resends.allow(out_index, now, round_trip, &self.config) {
                 return Err(Drop::NackSuppressed);
             }
-            self.outbox.queue(key, transport, flush_at);
             let sealed = consumer.sealed(out_index).ok_or(Drop::NackMiss)?;
             let overhead = transport.srtp.as_ref().map_or(0, |srtp| srtp.outbound.rtp_overhead());
-            transport.batch.push(sealed);
+            self.outbox.push(key, transport, sealed, flush_at);
             transport.traffic.rtx_sent.add(sealed.len().saturating_sub(overhead), micros);
             consumer.tally.resent += 1;
             consumer.tally.repaired += u64::from(first);
@@ -225,7 +224,8 @@ impl Core {
         self.outbox.queue(key, transport, flush_at);
         let srtp = transport.srtp.as_mut().ok_or(Drop::ConsumerNotConnected)?;
         let (batch, paced) = (&mut transport.batch, &mut transport.paced);
-        let mut lane = Lane::of(consumer.has_transport_cc, batch, paced, &mut transport.congestion)?;
+        let pool = &mut self.outbox.pool;
+        let mut lane = Lane::of(consumer.has_transport_cc, batch, paced, &mut transport.congestion, pool)?;
         let stamps =
             Stamps { transport_cc: lane.transport_cc(), abs_send_time: abs_send_time(self.epoch, now), micros };
         let sealed = consumer.seal_rtx(&incoming, sequence, shift, stamps, &mut srtp.outbound, lane.buffer());

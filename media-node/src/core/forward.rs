@@ -371,7 +371,8 @@ impl Path<'_> {
         transport.active = true;
         let srtp = transport.srtp.as_mut().ok_or(Drop::ConsumerNotConnected)?;
         let (batch, paced) = (&mut transport.batch, &mut transport.paced);
-        let mut lane = Lane::of(consumer.has_transport_cc, batch, paced, &mut transport.congestion)?;
+        let pool = &mut self.outbox.pool;
+        let mut lane = Lane::of(consumer.has_transport_cc, batch, paced, &mut transport.congestion, pool)?;
         let stamps =
             Stamps { transport_cc: lane.transport_cc(), abs_send_time: self.abs_send_time, micros: self.micros };
         let sealed = consumer.seal(incoming, place, stamps, &mut srtp.outbound, lane.buffer(), self.now);

@@ -3,6 +3,7 @@
 
 use super::batch::Batch;
 use super::congestion::{Congestion, Micros};
+use super::pool::Pool;
 use super::stats::Drop;
 
 /// Bytes that may wait for the path at most. The pacer empties a queue within a quarter of a second, so
@@ -26,12 +27,15 @@ impl<'a> Lane<'a> {
         batch: &'a mut Batch,
         paced: &'a mut Batch,
         congestion: &'a mut Option<Box<Congestion>>,
+        pool: &mut Pool,
     ) -> Result<Self, Drop> {
-        match congestion {
-            Some(_) if has_transport_cc && paced.waiting() > MAX_WAITING => Err(Drop::PacerFull),
-            Some(congestion) if has_transport_cc => Ok(Self { batch: paced, congestion: Some(congestion) }),
-            _ => Ok(Self { batch, congestion: None }),
-        }
+        let lane = match congestion {
+            Some(_) if has_transport_cc && paced.waiting() > MAX_WAITING => return Err(Drop::PacerFull),
+            Some(congestion) if has_transport_cc => Self { batch: paced, congestion: Some(congestion) },
+            _ => Self { batch, congestion: None },
+        };
+        pool.lend(lane.batch);
+        Ok(lane)
     }
 
     /// What to stamp the packet with.

@@ -37,6 +37,7 @@ mod lane;
 mod meter;
 mod nack;
 mod outbox;
+mod pool;
 mod producer;
 mod query;
 mod random;

@@ -5,17 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::bandwidth::micros_since;
-use super::batch::{Batch, Run};
+use super::batch::Run;
 use super::congestion::Micros;
 use super::ice::{Protocol, Tuple};
+use super::pool::Pool;
 use super::slab::Key;
 use super::stats::{Counter, Drop};
 use super::{Core, transport::Transport};
 
 /// Answers that wait at most; they are polled after every datagram, so more means that nobody polls.
 const MAX_URGENT: usize = 4096;
-/// Buffers kept for reuse.
-const MAX_POOL: usize = 64;
 
 /// One or more datagrams of one size (the last may be shorter) to one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +41,8 @@ pub(crate) struct Outbox {
     /// Transports with something in their batch.
     queued: VecDeque<Key>,
     flush_at: Option<Instant>,
-    pool: Vec<Batch>,
+    /// What batches are written into.
+    pub pool: Pool,
 }
 
 impl Outbox {
@@ -60,22 +60,16 @@ impl Outbox {
     pub fn queue(&mut self, key: Key, transport: &mut Transport, flush_at: Instant) {
         if !transport.queued {
             transport.queued = true;
-            for batch in [&mut transport.batch, &mut transport.paced] {
-                if batch.has_no_room()
-                    && let Some(pooled) = self.pool.pop()
-                {
-                    *batch = pooled;
-                }
-            }
             self.queued.push_back(key);
             self.flush_at = Some(self.flush_at.map_or(flush_at, |at| at.min(flush_at)));
         }
     }
 
-    fn recycle(&mut self, batch: Batch) {
-        if self.pool.len() < MAX_POOL {
-            self.pool.push(batch.recycle());
-        }
+    /// Puts a sealed packet into a transport's batch.
+    pub fn push(&mut self, key: Key, transport: &mut Transport, packet: &[u8], flush_at: Instant) {
+        self.queue(key, transport, flush_at);
+        self.pool.lend(&mut transport.batch);
+        transport.batch.push(packet);
     }
 }
 
@@ -138,6 +132,7 @@ impl Core {
         let (key, tuple, run) = loop {
             let Some(&key) = self.outbox.queued.front() else {
                 self.outbox.flush_at = None;
+                self.outbox.pool.flushed();
                 return None;
             };
             if let Some(transport) = self.transports.get_mut(key) {
@@ -151,11 +146,9 @@ impl Core {
                 if transport.ice.selected().is_none() {
                     transport.lose_waiting(micros);
                 }
-                let batch = std::mem::take(&mut transport.batch);
-                self.outbox.recycle(batch);
+                self.outbox.pool.take_back(&mut transport.batch);
                 if transport.paced.is_empty() {
-                    let paced = std::mem::take(&mut transport.paced);
-                    self.outbox.recycle(paced);
+                    self.outbox.pool.take_back(&mut transport.paced);
                 }
                 self.pace(key, now);
             }
@@ -204,8 +197,7 @@ impl Core {
         let Some(srtp) = &mut transport.srtp else { return };
         match srtp.outbound.seal_rtcp(&mut compound) {
             Ok(()) => {
-                self.outbox.queue(key, transport, now + self.config.batch_delay);
-                transport.batch.push(&compound);
+                self.outbox.push(key, transport, &compound, now + self.config.batch_delay);
                 self.stats.count(Counter::RtcpOut);
             }
             Err(reason) => self.stats.drop(reason),

@@ -10,6 +10,7 @@ use super::command::*;
 use super::testing::*;
 use super::*;
 
+mod allocations;
 mod bandwidth;
 mod calls;
 mod data;

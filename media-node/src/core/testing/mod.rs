@@ -13,7 +13,7 @@ mod world;
 pub(crate) use client::{Client, ClientOptions};
 pub(crate) use layered::{Decoded, decode};
 pub(crate) use link::Link;
-pub(crate) use network::Direction;
+pub(crate) use network::{Datagram, Direction};
 pub(crate) use receiver::{Claims, Incoming as Stream};
 pub(crate) use track::{Outgoing, TrackKind};
 pub(crate) use world::{SERVER_IP, World};

@@ -1,0 +1,81 @@
+//! Buffers of batches. Only transports that have something to send hold any; all others of an event loop
+//! share what these give back, so that in steady state none is allocated however many subscribers there are.
+
+use super::batch::Batch;
+
+/// After so many flushes, half of what none of them needed is given back: a second and a half at least.
+const ROUNDS: u32 = 1024;
+
+/// Buffers that wait for use. There are never more than were in use at one moment: at most two per transport.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    free: Vec<Batch>,
+    /// Those that were never taken in this round of rounds.
+    spare: usize,
+    flushes: u32,
+}
+
+impl Pool {
+    /// A batch is about to be written to.
+    pub fn lend(&mut self, batch: &mut Batch) {
+        if batch.has_no_room()
+            && let Some(free) = self.free.pop()
+        {
+            *batch = free;
+            self.spare = self.spare.min(self.free.len());
+        }
+    }
+
+    /// A batch has been sent.
+    pub fn take_back(&mut self, batch: &mut Batch) {
+        if !batch.has_no_room() {
+            self.free.push(std::mem::take(batch).recycle());
+        }
+    }
+
+    /// All transports have been flushed.
+    pub fn flushed(&mut self) {
+        self.flushes += 1;
+        if self.flushes == ROUNDS {
+            // Those at the front have waited longest.
+            self.free.drain(..self.spare.div_ceil(2));
+            (self.flushes, self.spare) = (0, self.free.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many batches are written to and sent.
+    fn flush(pool: &mut Pool, batches: usize) {
+        let mut batches: Vec<Batch> = std::iter::repeat_with(Batch::default).take(batches).collect();
+        for batch in &mut batches {
+            pool.lend(batch);
+            batch.push(&[7; 1200]);
+        }
+        batches.iter_mut().for_each(|batch| pool.take_back(batch));
+        pool.flushed();
+    }
+
+    #[test]
+    fn it_keeps_what_is_in_use_and_gives_the_rest_back_in_time() {
+        let mut pool = Pool::default();
+        for _ in 0..10 {
+            flush(&mut pool, 500);
+        }
+        assert_eq!(pool.free.len(), 500);
+        for _ in 0..20 * ROUNDS {
+            flush(&mut pool, 7);
+        }
+        assert_eq!(pool.free.len(), 7);
+    }
+
+    #[test]
+    fn what_was_never_written_to_is_not_kept() {
+        let mut pool = Pool::default();
+        pool.take_back(&mut Batch::default());
+        assert_eq!(pool.free.len(), 0);
+    }
+}
