@@ -20,6 +20,8 @@ pub(crate) struct Shift {
     pub picture_id: u16,
     /// Added to TL0PICIDX.
     pub tl0_pic_idx: u8,
+    /// Added to KEYIDX.
+    pub key_idx: u8,
     /// What was let through.
     pub limits: Layers,
 }

@@ -41,24 +41,35 @@ pub(crate) struct Picture {
     pub dependency: Option<Dependency>,
 }
 
-/// Picture id and TL0PICIDX, with their places in the payload.
+/// Picture id, TL0PICIDX and KEYIDX, with their places in the payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Numbers {
     /// 7 or 15 bits; of AV1 the frame number of the dependency descriptor.
     pub picture_id: Option<u16>,
     /// Temporal layer zero picture index.
     pub tl0_pic_idx: Option<u8>,
+    /// VP8's running number of key frames, 5 bits.
+    pub key_idx: Option<u8>,
     /// Where in the payload the picture id is, and whether it has 15 bits.
     picture_id_at: Option<(u8, bool)>,
     tl0_at: Option<u8>,
+    /// It shares its byte with the temporal layer.
+    key_idx_at: Option<u8>,
 }
 
 impl Numbers {
     /// Of a codec that has none.
     #[cfg(test)]
-    pub const NONE: Self = Self { picture_id: None, tl0_pic_idx: None, picture_id_at: None, tl0_at: None };
+    pub const NONE: Self = Self {
+        picture_id: None,
+        tl0_pic_idx: None,
+        key_idx: None,
+        picture_id_at: None,
+        tl0_at: None,
+        key_idx_at: None,
+    };
 
-    /// Adds to both, in place.
+    /// Adds to each, in place.
     pub fn shift(&self, payload: &mut [u8], shift: &Shift) {
         if let (Some((at, long)), Some(id)) = (self.picture_id_at, self.picture_id) {
             let (at, id) = (usize::from(at), id.wrapping_add(shift.picture_id));
@@ -71,6 +82,11 @@ impl Numbers {
         if let Some(place) = self.tl0_at.and_then(|at| payload.get_mut(usize::from(at))) {
             *place = place.wrapping_add(shift.tl0_pic_idx);
         }
+        if let (Some(at), Some(index)) = (self.key_idx_at, self.key_idx)
+            && let Some(place) = payload.get_mut(usize::from(at))
+        {
+            *place = (*place & 0xe0) | (index.wrapping_add(shift.key_idx) & 0x1f);
+        }
     }
 
     /// Reads a picture id of 7 or 15 bits at `at`; returns where it ends.
@@ -81,6 +97,12 @@ impl Numbers {
         self.picture_id =
             Some(if long { u16::from_be_bytes([high & 0x7f, *payload.get(at + 1)?]) } else { u16::from(high) });
         Some(at + 1 + usize::from(long))
+    }
+
+    /// Reads KEYIDX from the byte `layer`, which is at `at`.
+    fn read_key_idx(&mut self, layer: u8, at: usize) {
+        self.key_idx = Some(layer & 0x1f);
+        self.key_idx_at = Some(at as u8);
     }
 
     fn read_tl0(&mut self, payload: &[u8], at: usize) -> Option<usize> {
@@ -154,7 +176,7 @@ mod tests {
         ) {
             for codec in [Codec::Opus, Codec::Red, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1, Codec::Other] {
                 let before = picture(codec, &payload, marker, None);
-                let shift = Shift { picture_id, tl0_pic_idx: 9, ..Shift::default() };
+                let shift = Shift { picture_id, tl0_pic_idx: 9, key_idx: 5, ..Shift::default() };
                 before.numbers.shift(&mut payload, &shift);
                 let after = picture(codec, &payload, marker, None);
                 prop_assert_eq!((before.spatial, before.temporal), (after.spatial, after.temporal));
@@ -163,6 +185,8 @@ mod tests {
                     let bits = if before.numbers.picture_id_at.unwrap().1 { 0x7fff } else { 0x7f };
                     prop_assert_eq!(new, old.wrapping_add(picture_id) & bits);
                 }
+                let keys = |numbers: Numbers| numbers.key_idx;
+                prop_assert_eq!(keys(after.numbers), keys(before.numbers).map(|old| (old + 5) & 0x1f));
             }
         }
     }

@@ -18,9 +18,12 @@ pub(super) fn picture(payload: &[u8], marker: bool) -> Option<Picture> {
             at = numbers.read_tl0(payload, at)?;
         }
         if extended & 0x30 != 0 {
+            let layer = *payload.get(at)?;
             if extended & 0x20 != 0 {
-                let layer = *payload.get(at)?;
                 (temporal, sync) = (layer >> 6, layer & 0x20 != 0);
+            }
+            if extended & 0x10 != 0 {
+                numbers.read_key_idx(layer, at);
             }
             at += 1;
         }
@@ -51,11 +54,34 @@ mod tests {
     }
 
     #[test]
+    fn the_key_frame_index_is_shifted_beside_the_layer() {
+        // X, S; I L T K; TID 2, Y, KEYIDX 30.
+        let mut payload = [0x90, 0xf0, 0x80, 0x01, 0x07, 0xbe, 0x01];
+        let before = picture(&payload, false).unwrap();
+        assert_eq!((before.temporal, before.enters_temporal, before.numbers.key_idx), (2, true, Some(30)));
+        before.numbers.shift(&mut payload, &Shift { key_idx: 3, ..Shift::default() });
+        assert_eq!(payload, [0x90, 0xf0, 0x80, 0x01, 0x07, 0xa1, 0x01], "it wraps within its five bits");
+        // K alone: the other bits mean nothing and stay as they are.
+        let mut alone = [0x90, 0x10, 0xff, 0x01];
+        let before = picture(&alone, false).unwrap();
+        assert_eq!((before.temporal, before.numbers.key_idx), (0, Some(31)));
+        before.numbers.shift(&mut alone, &Shift { key_idx: 1, ..Shift::default() });
+        assert_eq!(alone, [0x90, 0x10, 0xe0, 0x01]);
+        // T alone: these are reserved bits.
+        let mut none = [0x90, 0x20, 0x41, 0x01];
+        let before = picture(&none, false).unwrap();
+        assert_eq!((before.temporal, before.numbers.key_idx), (1, None));
+        before.numbers.shift(&mut none, &Shift { key_idx: 1, ..Shift::default() });
+        assert_eq!(none, [0x90, 0x20, 0x41, 0x01]);
+    }
+
+    #[test]
     fn a_descriptor_that_is_cut_short_is_none() {
-        let whole = [0x90, 0xe0, 0x80, 0x05, 0x07, 0x80, 0x01];
-        assert_eq!(picture(&whole, false).unwrap().temporal, 2);
-        for cut in 0..whole.len() {
-            assert_eq!(picture(&whole[..cut], false), None, "{cut}");
+        for whole in [[0x90, 0xe0, 0x80, 0x05, 0x07, 0x80, 0x01], [0x90, 0xf0, 0x80, 0x05, 0x07, 0x81, 0x01]] {
+            assert_eq!(picture(&whole, false).unwrap().temporal, 2);
+            for cut in 0..whole.len() {
+                assert_eq!(picture(&whole[..cut], false), None, "{cut}");
+            }
         }
     }
 }

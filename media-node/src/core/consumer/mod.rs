@@ -68,6 +68,7 @@ struct Sent {
     at: Instant,
     picture_id: u16,
     tl0_pic_idx: u8,
+    key_idx: u8,
 }
 
 /// A subscription.
@@ -387,6 +388,9 @@ impl Consumer {
             if let Some(tl0) = numbers.tl0_pic_idx {
                 self.shift.tl0_pic_idx = last.tl0_pic_idx.wrapping_add(1).wrapping_sub(tl0);
             }
+            if let Some(index) = numbers.key_idx {
+                self.shift.key_idx = last.key_idx.wrapping_add(1).wrapping_sub(index);
+            }
         }
         self.shift.encoding = packet.encoding;
         self.shift.limits = self.layers.limits();
@@ -491,6 +495,7 @@ impl Consumer {
                 at: now,
                 picture_id: numbers.picture_id.unwrap_or_default().wrapping_add(shift.picture_id),
                 tl0_pic_idx: numbers.tl0_pic_idx.unwrap_or_default().wrapping_add(shift.tl0_pic_idx),
+                key_idx: numbers.key_idx.unwrap_or_default().wrapping_add(shift.key_idx),
             });
         }
         Ok(len)

@@ -29,6 +29,14 @@ pub(crate) struct Frame {
     pub key: bool,
 }
 
+/// Running numbers: of pictures, of those of the lowest temporal layer, of key frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    pub picture_id: u16,
+    pub tl0: u8,
+    pub key: u8,
+}
+
 /// Three temporal layers as 0-2-1-2, two as 0-1. In every other round the middle layer also needs itself, so
 /// that it is not to be entered there.
 pub(crate) struct Encoder {
@@ -101,12 +109,13 @@ impl Encoder {
 
 impl Frame {
     /// The payload descriptor of a packet.
-    pub fn descriptor(&self, codec: Codec, picture_id: u16, tl0: u8, first: bool, last: bool) -> Vec<u8> {
+    pub fn descriptor(&self, codec: Codec, numbers: Numbers, first: bool, last: bool) -> Vec<u8> {
+        let Numbers { picture_id, tl0, key } = numbers;
         let [high, low] = (0x8000 | picture_id).to_be_bytes();
         match codec {
             Codec::Vp8 => {
-                let layer = (self.temporal << 6) | (u8::from(self.sync) << 5);
-                vec![if first { 0x90 } else { 0x80 }, 0xe0, high, low, tl0, layer, u8::from(!self.key)]
+                let layer = (self.temporal << 6) | (u8::from(self.sync) << 5) | (key & 0x1f);
+                vec![if first { 0x90 } else { 0x80 }, 0xf0, high, low, tl0, layer, u8::from(!self.key)]
             }
             Codec::Vp9 => {
                 let flags = 0xa0 | (u8::from(!self.intra) << 6) | (u8::from(first) << 3) | (u8::from(last) << 2);
@@ -239,8 +248,21 @@ pub(crate) struct Decoded {
     pub pictures: Vec<(u32, u8, u8)>,
     /// Picture ids in order, of codecs that have them.
     pub picture_ids: Vec<u16>,
+    /// Pictures of VP8 whose TL0PICIDX or KEYIDX does not follow from the picture before, with both.
+    pub misnumbered: Vec<(Numbers, Numbers)>,
     /// The longest time between pictures, in timestamp units.
     pub longest: u32,
+}
+
+/// Of the first packet of a VP8 picture: its numbers, and whether they follow others.
+fn vp8_numbers(picture_id: u16, part: &Part) -> Option<(Numbers, impl Fn(Numbers) -> bool)> {
+    let &[_, _, _, _, tl0, layer, header] = part.descriptor.first_chunk()?;
+    let (lowest, is_key) = (layer >> 6 == 0, header & 1 == 0);
+    let numbers = Numbers { picture_id, tl0, key: layer & 0x1f };
+    let follows = move |before: Numbers| {
+        tl0 == before.tl0.wrapping_add(u8::from(lowest)) && numbers.key == (before.key + u8::from(is_key)) & 0x1f
+    };
+    Some((numbers, follows))
 }
 
 /// Decodes what came, in the order of sequence numbers.
@@ -248,6 +270,7 @@ pub(crate) fn decode(stream: &Incoming) -> Decoded {
     let mut decoded = Decoded::default();
     let (mut good, mut seen) = (BTreeSet::new(), BTreeMap::<u64, BTreeSet<u8>>::new());
     let (mut previous, mut last_packet): (Option<u64>, Option<(u32, bool)>) = (None, None);
+    let mut last_numbers: Option<Numbers> = None;
     for (&index, packet) in &stream.packets {
         if let Some(previous) = previous {
             decoded.gaps += (previous + 1..index).filter(|i| !stream.fills.contains(i)).count() as u64;
@@ -262,6 +285,12 @@ pub(crate) fn decode(stream: &Incoming) -> Decoded {
         last_packet = Some((packet.timestamp, packet.marker));
         if part.descriptor.len() > 1 && decoded.picture_ids.last() != Some(&packet.picture_id) {
             decoded.picture_ids.push(packet.picture_id);
+            if let Some((numbers, follows)) = vp8_numbers(packet.picture_id, part)
+                && let Some(before) = last_numbers.replace(numbers)
+                && !follows(before)
+            {
+                decoded.misnumbered.push((before, numbers));
+            }
         }
         let parts = seen.entry(part.frame).or_default();
         parts.insert(part.part);

@@ -10,7 +10,7 @@ use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use rtc::shared::marshal::{Marshal, MarshalSize};
 
-use super::layered::Encoder;
+use super::layered::{Encoder, Numbers};
 use crate::core::command::{
     Codec, ExtensionKind, HeaderExtension, MediaKind, ProducerCodec, ProducerEncoding, ProducerSpec, ScalabilityMode,
 };
@@ -69,6 +69,8 @@ pub(crate) struct Outgoing {
     pub key_frame: bool,
     picture_id: u16,
     tl0: u8,
+    /// Key frames so far.
+    keys: u8,
     history: VecDeque<Vec<u8>>,
     next_report: Instant,
     /// abs-send-time of what is sent now.
@@ -103,6 +105,8 @@ impl Outgoing {
             key_frame: true,
             picture_id: 100,
             tl0: 10,
+            // Publishers do not begin alike.
+            keys: ssrc as u8,
             history: VecDeque::new(),
             next_report: now + Duration::from_millis(100),
             send_time: 0,
@@ -286,13 +290,15 @@ impl Outgoing {
         if frames[0].temporal == 0 {
             self.tl0 = self.tl0.wrapping_add(1);
         }
+        self.keys = self.keys.wrapping_add(u8::from(frames[0].key));
+        let numbers = Numbers { picture_id: self.picture_id, tl0: self.tl0, key: self.keys };
         let highest = frames.len() - 1;
         for (layer, frame) in frames.iter().enumerate() {
             let parts = packets + layer as u8;
             for part in 0..parts {
                 let (first, last) = (part == 0, part + 1 == parts);
                 let mut dependency = (codec == Codec::Av1).then(|| frame.dependency(mode, first, last));
-                let mut descriptor = frame.descriptor(codec, self.picture_id, self.tl0, first, last);
+                let mut descriptor = frame.descriptor(codec, numbers, first, last);
                 if let Some(random) = &mut self.mangle {
                     for byte in descriptor.iter_mut().chain(dependency.iter_mut().flatten()) {
                         *byte ^= if random.u32() % 4 == 0 { random.u32() as u8 } else { 0 };

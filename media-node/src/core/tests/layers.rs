@@ -108,6 +108,7 @@ fn temporal_layers_of_vp8_are_left_out_and_taken_up_where_a_decoder_can() {
     assert_eq!(call.world.clients[0].tracks[0].key_frame_requests, requests, "no key frame was needed");
     let ids = call.decoded().picture_ids;
     assert!(ids.windows(2).all(|w| w[1] == (w[0] + 1) & 0x7fff), "picture ids have no holes: {ids:?}");
+    assert_eq!(call.decoded().misnumbered, [], "nor have TL0PICIDX and KEYIDX");
     let told: Vec<_> = call.told().iter().map(|l| l.temporal).collect();
     assert_eq!(told, [2, 0, 1, 2]);
     assert!(call.world.stats().dropped(Drop::ConsumerLayer) > 50);
@@ -164,7 +165,11 @@ fn simulcast_of_every_codec_goes_on_in_one_stream() {
         assert!(steps.min().unwrap() > 0, "timestamps go on");
         let ids = &decoded.picture_ids;
         match codec {
-            Codec::Vp8 => assert!(ids.windows(2).all(|w| w[1] == (w[0] + 1) & 0x7fff), "{ids:?}"),
+            Codec::Vp8 => {
+                assert!(ids.windows(2).all(|w| w[1] == (w[0] + 1) & 0x7fff), "{ids:?}");
+                // Each encoding numbers for itself, and asks for key frames at its own times.
+                assert_eq!(decoded.misnumbered, [], "TL0PICIDX and KEYIDX go on");
+            }
             Codec::Vp9 => assert!(ids.windows(2).all(|w| (1..=4).contains(&(w[1].wrapping_sub(w[0]) & 0x7fff)))),
             _ => {
                 let stream = call.world.clients[1].receiver.stream(call.ssrc);
