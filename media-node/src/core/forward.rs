@@ -35,9 +35,11 @@ impl Core {
         if transport.srtp.is_none() || transport.is_over() {
             return Err(Drop::NoKeys);
         }
-        let opened = match open_known(transport, datagram, &header)? {
-            Some(opened) => opened,
-            None => self.open_unknown(key, datagram, &header)?,
+        let opened = match open_known(transport, datagram, &header) {
+            Ok(Some(opened)) => opened,
+            Ok(None) => self.open_unknown(key, datagram, &header, now)?,
+            Err(Drop::SrtpTooOld) => self.open_ahead(key, datagram, &header, now)?,
+            Err(reason) => return Err(reason),
         };
         let packet = &mut datagram[..opened.len];
         self.note_arrival(key, &opened, packet, &header, now);
@@ -54,29 +56,58 @@ impl Core {
         fate
     }
 
-    /// An SSRC that was not signalled: it may belong to a producer that still learns one. Nothing is
-    /// remembered unless the packet is authentic and names the producer.
-    fn open_unknown(&mut self, key: Key, packet: &mut [u8], header: &Header) -> Result<Opened, Drop> {
+    /// An SSRC that was not signalled: it may belong to a producer that still learns one, or whose own has fallen
+    /// silent. Nothing is remembered unless the packet is authentic and names the producer; that it names one is
+    /// looked at first, because it costs less.
+    fn open_unknown(&mut self, key: Key, packet: &mut [u8], header: &Header, now: Instant) -> Result<Opened, Drop> {
         let transport = self.transports.get_mut(key).ok_or(Drop::UnknownTuple)?;
-        let producers = &self.producers;
-        let learning = |p: &&Key| producers.get(**p).is_some_and(Producer::is_learning);
-        if !transport.producers.iter().any(|p| learning(&p)) {
-            return Err(Drop::UnknownSsrc);
-        }
+        let claim = transport.producers.iter().find_map(|&candidate| {
+            let producer = self.producers.get(candidate)?;
+            let values = Values::read(packet, &header.extensions, &producer.ids);
+            producer.claims(header.payload_type, &values, now).map(|(encoding, rtx)| (candidate, encoding, rtx))
+        });
+        let (candidate, encoding, rtx) = claim.ok_or(Drop::UnknownSsrc)?;
         let mut window = transport.resume(header.ssrc);
         let srtp = transport.srtp.as_mut().ok_or(Drop::NoKeys)?;
         let (index, len) =
             srtp.inbound.open_rtp(&mut window, packet, header.payload_offset, header.ssrc, header.sequence)?;
-        for &candidate in &transport.producers {
-            let Some(producer) = self.producers.get_mut(candidate) else { continue };
-            let values = Values::read(packet, &header.extensions, &producer.ids);
-            let Some((encoding, rtx)) = producer.claims(header.payload_type, &values) else { continue };
-            let stream = &mut producer.streams[encoding];
-            *(if rtx { &mut stream.rtx_ssrc } else { &mut stream.ssrc }) = Some(header.ssrc);
-            transport.insert(header.ssrc, Source { producer: candidate, encoding, rtx, window });
-            return Ok(Opened { producer: candidate, encoding, rtx, index, len });
+        let producer = self.producers.get_mut(candidate).ok_or(Drop::UnknownSsrc)?;
+        let stream = &mut producer.streams[encoding];
+        if rtx {
+            stream.rtx_ssrc = Some(header.ssrc);
+        } else if let Some(old) = stream.ssrc {
+            for gone in stream.rtx_ssrc.into_iter().chain([old]) {
+                transport.retire(gone);
+            }
+            stream.change_ssrc(header.ssrc);
+            for consumer in &producer.consumers {
+                if let Some(consumer) = self.consumers.get_mut(*consumer) {
+                    consumer.begin_anew(encoding);
+                }
+            }
+            self.stats.count(Counter::SsrcChanges);
+        } else {
+            stream.ssrc = Some(header.ssrc);
         }
-        Err(Drop::UnknownSsrc)
+        transport.insert(header.ssrc, Source { producer: candidate, encoding, rtx, window });
+        Ok(Opened { producer: candidate, encoding, rtx, index, len })
+    }
+
+    /// A packet that seems to be from before the window. Where its stream has fallen silent it may as well be from far
+    /// ahead: more than half of all sequence numbers have been lost on the way, or left out.
+    fn open_ahead(&mut self, key: Key, packet: &mut [u8], header: &Header, now: Instant) -> Result<Opened, Drop> {
+        let transport = self.transports.get_mut(key).ok_or(Drop::UnknownTuple)?;
+        let source = transport.sources.get_mut(&header.ssrc).ok_or(Drop::UnknownSsrc)?;
+        let (producer, encoding, rtx) = (source.producer, source.encoding, source.rtx);
+        let stream = self.producers.get(producer).and_then(|p| p.streams.get(encoding));
+        if rtx || !stream.is_some_and(|stream| stream.is_silent(now)) {
+            return Err(Drop::SrtpTooOld);
+        }
+        let index = source.window.ahead(header.sequence).ok_or(Drop::SrtpTooOld)?;
+        let srtp = transport.srtp.as_mut().ok_or(Drop::NoKeys)?;
+        let (window, at) = (&mut source.window, header.payload_offset);
+        let len = srtp.inbound.open_rtp_at(window, packet, at, header.ssrc, index)?;
+        Ok(Opened { producer, encoding, rtx, index, len })
     }
 
     /// Transport-wide congestion control counts every packet, whatever becomes of it.
@@ -115,7 +146,7 @@ impl Core {
         now: Instant,
     ) -> Result<Fate, Drop> {
         let producer = self.producers.get_mut(opened.producer).ok_or(Drop::UnknownSsrc)?;
-        let mut index = opened.index;
+        let mut index = opened.index + producer.streams[opened.encoding].offset;
         if opened.rtx {
             // Probing for bandwidth, Chromium sends RTX packets of padding alone.
             if header.payload_len(packet).ok_or(Drop::MalformedRtp)? < 2 {

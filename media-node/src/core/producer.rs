@@ -18,6 +18,10 @@ use super::stage::Level;
 use super::tally::Inflow;
 use super::wanted::Wanted;
 
+/// A stream without packets for this long may go on under another SSRC, or far from where it was. While packets
+/// come, whatever claims to be the same stream is refused without being opened.
+const SILENCE: Duration = Duration::from_millis(100);
+
 /// A published track.
 pub(crate) struct Producer {
     pub id: ProducerId,
@@ -66,6 +70,7 @@ impl Producer {
                 history: History::new(history),
                 sender_info: None,
                 key_frames: KeyFrameRequests::default(),
+                offset: 0,
                 tally: Inflow::new(spec.kind),
             })
             .collect();
@@ -106,8 +111,9 @@ impl Producer {
     }
 
     /// Whether a packet of an SSRC that was not signalled belongs here: the encoding, and whether it is
-    /// the RTX stream of it (RFC 8852 §3, RFC 9143 §9.2).
-    pub fn claims(&self, payload_type: u8, values: &Values<'_>) -> Option<(usize, bool)> {
+    /// the RTX stream of it (RFC 8852 §3, RFC 9143 §9.2). That may be a stream whose SSRC is known and silent:
+    /// publishers change theirs when it collides with another (RFC 3550 §8.2), and without saying so.
+    pub fn claims(&self, payload_type: u8, values: &Values<'_>, now: Instant) -> Option<(usize, bool)> {
         let mid = values.text(ExtensionKind::Mid);
         if mid.is_none() || mid != self.mid.as_deref() {
             return None;
@@ -123,14 +129,9 @@ impl Producer {
             (None, _) => self.streams.len() == 1,
             (Some(_), None) => false,
         })?;
-        let taken = if rtx { self.streams[at].rtx_ssrc } else { self.streams[at].ssrc };
-        taken.is_none().then_some((at, rtx))
-    }
-
-    /// Whether some SSRC is still to be learned.
-    pub fn is_learning(&self) -> bool {
-        let wants_rtx = self.codecs.iter().any(|c| c.rtx_payload_type.is_some());
-        self.streams.iter().any(|s| s.ssrc.is_none() || (wants_rtx && s.rtx_ssrc.is_none()))
+        let stream = &self.streams[at];
+        let free = if rtx { stream.rtx_ssrc.is_none() } else { stream.ssrc.is_none() || stream.is_silent(now) };
+        free.then_some((at, rtx))
     }
 
     /// Whether spatial layers are encodings of their own.
@@ -198,12 +199,30 @@ pub(crate) struct Stream {
     pub history: History,
     pub sender_info: Option<SenderInfo>,
     pub key_frames: KeyFrameRequests,
+    /// Added to SRTP indexes, so that packets of several SSRCs in turn have indexes in one order.
+    pub offset: u64,
     pub tally: Inflow,
 }
 
 impl Stream {
     pub fn is_active(&self, now: Instant, timeout: Duration) -> bool {
         self.reception.as_ref().is_some_and(|r| now.saturating_duration_since(r.last_arrival) < timeout)
+    }
+
+    /// Whether it may go on elsewhere.
+    pub fn is_silent(&self, now: Instant) -> bool {
+        !self.is_active(now, SILENCE)
+    }
+
+    /// Goes on under another SSRC, which counts packets and time anew.
+    pub fn change_ssrc(&mut self, ssrc: u32) {
+        let highest = self.reception.take().map_or(self.offset, |reception| reception.highest());
+        // The low 16 bits of an index stay the sequence number.
+        self.offset = ((highest >> 16) + 1) << 16;
+        (self.ssrc, self.rtx_ssrc) = (Some(ssrc), None);
+        (self.sender_info, self.structure) = (None, None);
+        self.missings.clear();
+        self.tally.count_anew();
     }
 
     /// Reads a dependency descriptor; one that brings a new structure is the base of those that follow.
@@ -234,7 +253,10 @@ impl Stream {
         let reception = self.reception.get_or_insert_with(|| Reception::new(packet, now));
         reception.window.check(packet.index).ok()?;
         reception.window.accept(packet.index);
-        reception.count(packet, now);
+        if reception.count(packet, now) {
+            // The publisher's reports say nothing about its timestamps any more.
+            self.sender_info = None;
+        }
         let arrival = self.missings.arrived(packet.index, highest, now, config);
         self.tally.by_rtx += u64::from(packet.repaired);
         if arrival == Arrival::Recovered {

@@ -14,6 +14,14 @@ pub(crate) struct Received {
     pub repaired: bool,
 }
 
+/// No jitter and no pause of an encoder is as long as this: whoever is off by more counts from elsewhere.
+const MAX_SECONDS_OFF: u32 = 3;
+
+/// Whether a timestamp is not near where it is expected to be.
+pub(crate) fn leaps(timestamp: u32, expected: u32, clock_rate: u32) -> bool {
+    (timestamp.wrapping_sub(expected) as i32).unsigned_abs() > clock_rate.saturating_mul(MAX_SECONDS_OFF)
+}
+
 /// Reception statistics (RFC 3550 §6.4.1, appendix A).
 #[derive(Clone, Debug)]
 pub(crate) struct Reception {
@@ -51,25 +59,25 @@ impl Reception {
         self.window.highest().unwrap_or(self.first)
     }
 
-    /// Another packet has come.
-    pub fn count(&mut self, packet: &Received, now: Instant) {
+    /// Another packet has come. Returns whether its timestamp has nothing to do with those before.
+    pub fn count(&mut self, packet: &Received, now: Instant) -> bool {
         self.received += 1;
         self.bytes += packet.bytes as u64;
         self.last_arrival = now;
         self.first = self.first.min(packet.index);
         if packet.repaired || packet.index != self.highest() {
-            return;
+            return false;
         }
         let elapsed = now.saturating_duration_since(self.first_arrival).as_micros() as i64;
         let arrival = elapsed * i64::from(packet.clock_rate) / 1_000_000;
         let transit = i64::from((arrival as u32).wrapping_sub(packet.timestamp) as i32);
-        if let Some(last) = self.last_transit.replace(transit) {
-            // Timestamps jump at a switch of sources; that is no jitter.
-            let difference = (transit - last).abs();
-            if difference < i64::from(packet.clock_rate) {
-                self.jitter += difference - ((self.jitter + 8) >> 4);
-            }
+        let Some(last) = self.last_transit.replace(transit) else { return false };
+        // Timestamps jump at a switch of sources; that is no jitter.
+        let difference = (transit - last).abs();
+        if difference < i64::from(packet.clock_rate) {
+            self.jitter += difference - ((self.jitter + 8) >> 4);
         }
+        leaps(transit as u32, last as u32, packet.clock_rate)
     }
 
     /// In timestamp units.

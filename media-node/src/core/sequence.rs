@@ -9,6 +9,10 @@ use super::layers::Layers;
 /// second within the reach of a NACK.
 const MAX_SPANS: usize = 80;
 
+/// The most that may be missing between two packets. Nothing from within a larger gap can come any more: it is as
+/// wide as the replay window of SRTP.
+const MAX_GAP: u64 = 1024;
+
 /// What was rewritten for a stretch of packets, so that a retransmission is rewritten alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shift {
@@ -72,6 +76,11 @@ impl SequenceMap {
     /// Whether no later packet has been seen since the last restart.
     pub fn is_newest(&self, source: u64) -> bool {
         source > self.highest_in
+    }
+
+    /// Whether so much is missing before a packet that it is rather another beginning.
+    pub fn leaps(&self, source: u64) -> bool {
+        !self.spans.is_empty() && source > self.highest_in.saturating_add(MAX_GAP)
     }
 
     /// From `source` on, which is the newest, packets are rewritten in another way.

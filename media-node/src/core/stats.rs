@@ -177,6 +177,8 @@ named! {
         Recovered = "recovered",
         /// Lost packets of publishers that were given up.
         Lost = "lost",
+        /// Streams of publishers that went on under another SSRC.
+        SsrcChanges = "ssrc_changes",
         /// Packets that subscribers report as lost.
         LostBySubscribers = "lost_by_subscribers",
         /// PLI and FIR received from subscribers.

@@ -71,6 +71,12 @@ impl Inflow {
         }
     }
 
+    /// Packets are counted from zero again.
+    pub fn count_anew(&mut self) {
+        self.by_rtx = 0;
+        self.prior = [0, 0, self.repaired, self.resent];
+    }
+
     /// A report is due: of `expected` packets since the beginning `received` came, repaired ones included. Returns what
     /// became of those since the last one.
     pub fn close(&mut self, expected: u64, received: u64) -> Interval {

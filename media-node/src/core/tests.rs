@@ -18,6 +18,7 @@ mod flood;
 mod handshake;
 mod hostile;
 mod layers;
+mod leaps;
 mod loss;
 mod moves;
 mod red;

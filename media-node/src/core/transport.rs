@@ -15,7 +15,7 @@ use super::srtp::{IndexWindow, Srtp};
 use super::tally::Traffic;
 use super::twcc::Arrivals;
 
-/// Streams of closed producers whose SRTP position is kept, so that an SSRC can be published again.
+/// Streams that are no more whose SRTP position is kept, so that an SSRC can be published again.
 const MAX_RETIRED: usize = 64;
 
 /// Outgoing streams without a consumer that may get another one. Of more, the oldest is over for good.
@@ -214,12 +214,17 @@ impl Transport {
             self.sources.iter().filter(|(_, s)| s.producer == producer).map(|(ssrc, _)| *ssrc).collect();
         gone.sort_unstable();
         for ssrc in gone {
-            if let Some(highest) = self.sources.remove(&ssrc).and_then(|s| s.window.highest()) {
-                if self.retired.len() == MAX_RETIRED {
-                    self.retired.remove(0);
-                }
-                self.retired.push((ssrc, highest));
+            self.retire(ssrc);
+        }
+    }
+
+    /// Forgets an SSRC, but for how far it got.
+    pub fn retire(&mut self, ssrc: u32) {
+        if let Some(highest) = self.sources.remove(&ssrc).and_then(|s| s.window.highest()) {
+            if self.retired.len() == MAX_RETIRED {
+                self.retired.remove(0);
             }
+            self.retired.push((ssrc, highest));
         }
     }
 }

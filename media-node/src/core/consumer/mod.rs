@@ -12,6 +12,7 @@ use super::congestion::Micros;
 use super::history::{History, Limits};
 use super::layers::{Choice, Packet, Selector, Verdict};
 use super::producer::{Producer, SenderInfo};
+use super::reception::leaps;
 use super::redundancy::Redundancy;
 use super::rtp::{Header, Ids, Rewrite, Rtx, Values};
 use super::sequence::{SequenceMap, Shift};
@@ -236,6 +237,14 @@ impl Consumer {
         self.shift.encoding = usize::MAX;
     }
 
+    /// An encoding goes on in numbers that have nothing to do with those before.
+    pub fn begin_anew(&mut self, encoding: usize) {
+        if self.shift.encoding == encoding {
+            self.shift.encoding = usize::MAX;
+            self.restart();
+        }
+    }
+
     /// The part of a payload that the subscriber decodes: where it begins, and its payload type in the router. That is all
     /// of it, but of redundant audio the newest frame alone for one who knows no such thing. `None` if it decodes neither.
     fn part(&self, packet: &Incoming<'_>) -> Option<(usize, u8)> {
@@ -342,6 +351,10 @@ impl Consumer {
             }
             return Err(Drop::ConsumerPayloadType);
         }
+        if self.layers.encoding() == Some(packet.encoding) && self.map.leaps(packet.index) {
+            // Too much is missing to be asked for, or to go on without: the subscriber is spared the gap.
+            self.restart();
+        }
         let verdict = self.layers.admit(
             &Packet {
                 encoding: packet.encoding,
@@ -359,12 +372,14 @@ impl Consumer {
             Verdict::Turn => {
                 self.shift.limits = self.layers.limits();
                 self.map.turn(packet.index, self.shift);
+                self.follow_clock(packet, producer, now);
             }
             Verdict::Skip => {
                 self.skip(packet);
                 return Err(Drop::ConsumerLayer);
             }
-            Verdict::Forward | Verdict::Late => {}
+            Verdict::Forward => self.follow_clock(packet, producer, now),
+            Verdict::Late => {}
         }
         let (out_index, shift) = self.map.map(packet.index).ok_or(Drop::ConsumerTooLate)?;
         // A copy may have come before what it is a copy of, and another one after it.
@@ -378,7 +393,7 @@ impl Consumer {
     /// From this packet on.
     fn begin(&mut self, packet: &Incoming<'_>, producer: &Producer, now: Instant) {
         if let Some(last) = self.last
-            && self.shift.encoding != packet.encoding
+            && (self.shift.encoding != packet.encoding || self.has_leapt(packet, last, now))
         {
             self.shift.timestamp = self.align(packet, producer, last, now);
             let numbers = &packet.picture.numbers;
@@ -395,6 +410,27 @@ impl Consumer {
         self.shift.encoding = packet.encoding;
         self.shift.limits = self.layers.limits();
         self.map.restart(packet.index, self.shift);
+    }
+
+    /// A publisher whose timestamps jump goes on counting from elsewhere; the subscriber's go on as time does.
+    fn follow_clock(&mut self, packet: &Incoming<'_>, producer: &Producer, now: Instant) {
+        if let Some(last) = self.last
+            && self.has_leapt(packet, last, now)
+        {
+            self.shift.timestamp = self.align(packet, producer, last, now);
+            self.map.turn(packet.index, self.shift);
+        }
+    }
+
+    /// Whether a timestamp is neither near the one sent last nor as far ahead of it as time is.
+    fn has_leapt(&self, packet: &Incoming<'_>, last: Sent, now: Instant) -> bool {
+        let timestamp = packet.header.timestamp.wrapping_add(self.shift.timestamp);
+        leaps(timestamp, last.timestamp, self.clock_rate)
+            && leaps(timestamp, last.timestamp.wrapping_add(self.ticks_since(last, now)), self.clock_rate)
+    }
+
+    fn ticks_since(&self, last: Sent, now: Instant) -> u32 {
+        (now.saturating_duration_since(last.at).as_micros() * u128::from(self.clock_rate) / 1_000_000) as u32
     }
 
     /// Closes the numbers over a packet. A receiver of VP8 takes a picture id that never comes for a loss,
@@ -436,8 +472,7 @@ impl Consumer {
                 return aligned.wrapping_sub(theirs);
             }
         }
-        let passed = now.saturating_duration_since(last.at).as_micros() * u128::from(self.clock_rate) / 1_000_000;
-        last.timestamp.wrapping_add((passed as u32).max(1)).wrapping_sub(theirs)
+        last.timestamp.wrapping_add(self.ticks_since(last, now).max(1)).wrapping_sub(theirs)
     }
 
     /// What the consumer gets of a producer that now sends up to `active` within the encoding; `None`

@@ -68,7 +68,7 @@ impl Inbound {
     ///
     /// # Errors
     ///
-    /// Why the packet must be dropped; `window` is unchanged then, the packet may not be.
+    /// Why the packet must be dropped; `window` is unchanged then, the packet after [`Drop::SrtpAuth`] may not be.
     pub fn open_rtp(
         &mut self,
         window: &mut IndexWindow,
@@ -79,9 +79,26 @@ impl Inbound {
     ) -> Result<(u64, usize), Drop> {
         let index = window.estimate(sequence).ok_or(Drop::SrtpTooOld)?;
         window.check(index)?;
+        let len = self.open_rtp_at(window, packet, header, ssrc, index)?;
+        Ok((index, len))
+    }
+
+    /// Opens an RTP packet of this index, which `window` does not refuse, in place. Returns its length without the tag.
+    ///
+    /// # Errors
+    ///
+    /// [`Drop::SrtpAuth`]; `window` is unchanged then, the packet may not be.
+    pub fn open_rtp_at(
+        &mut self,
+        window: &mut IndexWindow,
+        packet: &mut [u8],
+        header: usize,
+        ssrc: u32,
+        index: u64,
+    ) -> Result<usize, Drop> {
         let len = self.cipher.open_rtp(packet, header, ssrc, index).map_err(|_| Drop::SrtpAuth)?;
         window.accept(index);
-        Ok((index, len))
+        Ok(len)
     }
 
     /// Opens an RTCP compound in place. Returns its length without tag and trailer. Of more than

@@ -39,6 +39,13 @@ impl IndexWindow {
         highest.checked_add_signed(forward)
     }
 
+    /// The next index above the highest so far that a sequence number stands for, however far ahead: what
+    /// [`Self::estimate`] takes for an old one once more than half of all sequence numbers have been left out.
+    pub fn ahead(&self, sequence: u16) -> Option<u64> {
+        let next = self.highest?.checked_add(1)?;
+        next.checked_add(u64::from(sequence.wrapping_sub(next as u16)))
+    }
+
     /// # Errors
     ///
     /// [`Drop::SrtpReplay`] for an index accepted before, [`Drop::SrtpTooOld`] for one that has left the window.
@@ -104,6 +111,17 @@ mod tests {
         let mut window = IndexWindow::default();
         window.accept(3);
         assert_eq!(window.estimate(65_535), None);
+    }
+
+    #[test]
+    fn a_sequence_number_stands_for_one_ahead_if_for_none_behind() {
+        let mut window = IndexWindow::default();
+        assert_eq!(window.ahead(5), None, "nothing is ahead of nothing");
+        window.accept(1000);
+        assert_eq!((window.estimate(41_000), window.ahead(41_000)), (None, Some(41_000)));
+        assert_eq!((window.ahead(1001), window.ahead(1000)), (Some(1001), Some(66_536)));
+        window.accept(70_000);
+        assert_eq!((window.estimate(40_000), window.ahead(40_000)), (Some(40_000), Some(105_536)));
     }
 
     #[test]

@@ -161,6 +161,11 @@ impl Outgoing {
         }
     }
 
+    /// Sends again, from now on.
+    pub fn unmute(&mut self, now: Instant) {
+        (self.muted, self.next) = (false, now);
+    }
+
     pub fn due(&self) -> Option<Instant> {
         (!self.muted).then_some(self.next)
     }

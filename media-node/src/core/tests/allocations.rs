@@ -50,7 +50,7 @@ fn count(world: &mut World, time: Duration) -> (u64, u64) {
                 let client = world.clients.iter_mut().find(|client| client.addr == from);
                 client.unwrap().receive(bytes, now);
             } else if bytes[0] >> 6 == 2 && !(192..224).contains(&bytes[1]) {
-                allocations += measure(|| drop(world.core.receive(now, SERVER_IP, from, bytes))).count_total;
+                allocations += measure(|| _ = world.core.receive(now, SERVER_IP, from, bytes)).count_total;
             } else {
                 world.core.receive(now, SERVER_IP, from, bytes);
             }
