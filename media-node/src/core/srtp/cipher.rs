@@ -53,20 +53,11 @@ impl Cipher {
                 let (mut rtp_salt, mut rtcp_salt) = ([0; 14], [0; 14]);
                 derive(crypto, master, Label::RtpSalt, &mut rtp_salt)?;
                 derive(crypto, master, Label::RtcpSalt, &mut rtcp_salt)?;
-                let stream = |label| crypto.new_stream_cipher(StreamCipherAlgorithm::Aes128Ctr, &key(label)?);
-                let mac = |label| {
-                    let mut key = [0u8; 20];
-                    derive(crypto, master, label, &mut key)?;
-                    crypto.new_hmac(HmacAlgorithm::Sha1, &key)
-                };
-                Ok(Self::Cm {
-                    rtp: stream(Label::RtpKey)?,
-                    rtcp: stream(Label::RtcpKey)?,
-                    rtp_mac: mac(Label::RtpAuth)?,
-                    rtcp_mac: mac(Label::RtcpAuth)?,
-                    rtp_salt,
-                    rtcp_salt,
-                })
+                let (mut rtp_auth, mut rtcp_auth) = ([0; 20], [0; 20]);
+                derive(crypto, master, Label::RtpAuth, &mut rtp_auth)?;
+                derive(crypto, master, Label::RtcpAuth, &mut rtcp_auth)?;
+                let rtp = (&key(Label::RtpKey)?, &rtp_auth, rtp_salt);
+                Self::cm(crypto, rtp, (&key(Label::RtcpKey)?, &rtcp_auth, rtcp_salt))
             }
         }
     }
@@ -79,6 +70,22 @@ impl Cipher {
         Ok(Self::Gcm {
             rtp: crypto.new_aead(AeadAlgorithm::Aes128Gcm, rtp_key)?,
             rtcp: crypto.new_aead(AeadAlgorithm::Aes128Gcm, rtcp_key)?,
+            rtp_salt,
+            rtcp_salt,
+        })
+    }
+
+    /// From session keys: of encryption, of authentication, and the salt.
+    pub(super) fn cm(
+        crypto: &dyn RTCCrypto,
+        (rtp_key, rtp_auth, rtp_salt): (&[u8; 16], &[u8; 20], [u8; 14]),
+        (rtcp_key, rtcp_auth, rtcp_salt): (&[u8; 16], &[u8; 20], [u8; 14]),
+    ) -> Result<Self, CryptoError> {
+        Ok(Self::Cm {
+            rtp: crypto.new_stream_cipher(StreamCipherAlgorithm::Aes128Ctr, rtp_key)?,
+            rtcp: crypto.new_stream_cipher(StreamCipherAlgorithm::Aes128Ctr, rtcp_key)?,
+            rtp_mac: crypto.new_hmac(HmacAlgorithm::Sha1, rtp_auth)?,
+            rtcp_mac: crypto.new_hmac(HmacAlgorithm::Sha1, rtcp_auth)?,
             rtp_salt,
             rtcp_salt,
         })

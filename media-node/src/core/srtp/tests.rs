@@ -1,5 +1,6 @@
-//! RFC 7714 vectors, and `rtc::srtp` as the oracle for both profiles.
+//! Vectors of RFC 3711, RFC 7714 and libsrtp, and `rtc::srtp` as the oracle for both profiles.
 
+use super::keys::{Label, derive};
 use super::*;
 use proptest::prelude::*;
 use rtc::crypto::{RTCCryptoProvider, default_provider};
@@ -51,6 +52,76 @@ fn rtcp_matches_rfc_7714_section_17_1() {
     rfc_7714().seal_rtcp(&mut packet, 0x4d61_7273, 0x5d4).unwrap();
     assert_eq!(packet, expected);
     assert_eq!(rfc_7714().open_rtcp(&mut packet), Ok(plain.len()));
+    assert_eq!(packet[..plain.len()], plain);
+}
+
+/// The master key and salt of RFC 3711 B.3, which libsrtp's tests use as well.
+fn rfc_3711() -> Master {
+    let key = hex("e1f97a0d 3e018be0 d64fa32c 06de4139").try_into().unwrap();
+    Master { key, salt: hex("0ec675ad 498afeeb b6960b3a abe6") }
+}
+
+#[test]
+fn the_keystream_matches_rfc_3711_appendix_b_2() {
+    let key: [u8; 16] = hex("2b7e1516 28aed2a6 abf71588 09cf4f3c").try_into().unwrap();
+    let salt: [u8; 14] = hex("f0f1f2f3 f4f5f6f7 f8f9fafb fcfd").try_into().unwrap();
+    let session = (&key, &[0; 20], salt);
+    let mut cipher = Cipher::cm(provider().crypto(), session, session).unwrap();
+    // SSRC, rollover counter and sequence number are zero, and so is the payload: what comes out is the keystream.
+    let (header, blocks) = (12, 0xff02);
+    let mut packet = vec![0; header + blocks * 16 + cipher.rtp_overhead()];
+    cipher.seal_rtp(&mut packet, header, 0, 0).unwrap();
+    for (counter, expected) in [
+        (0, "e03ead09 35c95e80 e166b16d d92b4eb4"),
+        (1, "d2351316 2b02d0f7 2a43a2fe 4a5f97ab"),
+        (2, "41e95b3b b0a2e8dd 477901e4 fca894c0"),
+        (0xfeff, "ec8cdf73 98607cb0 f2d21675 ea9ea1e4"),
+        (0xff00, "362b7c3c 67735163 18a077d7 fc5073ae"),
+        (0xff01, "6a2cc378 7889374f beb4c81b 17ba6c44"),
+    ] {
+        assert_eq!(packet[header + counter * 16..][..16], hex(expected), "{counter:#06x}");
+    }
+}
+
+#[test]
+fn session_keys_match_rfc_3711_appendix_b_3() {
+    for (label, expected) in [
+        (Label::RtpKey, "c61e7a93 744f39ee 10734afe 3ff7a087"),
+        (Label::RtpSalt, "30cbbc08 863d8c85 d49db34a 9ae1"),
+        (
+            Label::RtpAuth,
+            "cebe321f 6ff7716b 6fd4ab49 af256a15 6d38baa4 8f0a0acf 3c34e235 9e6cdbce
+             e049646c 43d9327a d175578e f7227098 6371c10c 9a369ac2 f94a8c5f bcdddc25
+             6d6e919a 48b610ef 17c2041e 47403576 6b68642c 59bbfc2f 34db60db dfb2",
+        ),
+    ] {
+        let expected = hex(expected);
+        let mut derived = vec![0; expected.len()];
+        derive(provider().crypto(), &rfc_3711(), label, &mut derived).unwrap();
+        assert_eq!(derived, expected, "{}", label as u8);
+    }
+}
+
+/// Those of `srtp_validate` in libsrtp's `test/srtp_driver.c`.
+#[test]
+fn packets_of_the_sha1_profile_match_those_of_libsrtp() {
+    let profile = Profile::AesCm128HmacSha1_80;
+    let cipher = || Cipher::new(profile, &rfc_3711(), provider().crypto()).unwrap();
+    let plain = hex("800f1234 decafbad cafebabe abababab abababab abababab abababab");
+    let sealed = hex("800f1234 decafbad cafebabe 4e55dc4c e79978d8 8ca4d215 949d2402 b78d6acc 99ea179b 8dbb");
+    let mut packet = plain.clone();
+    packet.resize(plain.len() + cipher().rtp_overhead(), 0);
+    cipher().seal_rtp(&mut packet, 12, 0xcafe_babe, 0x1234).unwrap();
+    assert_eq!(packet, sealed);
+    assert_eq!(cipher().open_rtp(&mut packet, 12, 0xcafe_babe, 0x1234), Ok(plain.len()));
+    assert_eq!(packet[..plain.len()], plain);
+
+    let plain = hex("81c8000b cafebabe abababab abababab abababab abababab");
+    let sealed = hex("81c8000b cafebabe 7128035b e487b9bd bef89041 f977a5a8 80000001 993e08cd 54d6c123 0798");
+    let mut packet = plain.clone();
+    cipher().seal_rtcp(&mut packet, 0xcafe_babe, 1).unwrap();
+    assert_eq!(packet, sealed);
+    assert_eq!(cipher().open_rtcp(&mut packet), Ok(plain.len()));
     assert_eq!(packet[..plain.len()], plain);
 }
 
