@@ -23,6 +23,7 @@ mod loss;
 mod moves;
 mod red;
 mod remb;
+mod room;
 mod stage;
 mod statistics;
 mod streams;

@@ -62,6 +62,8 @@ pub(crate) struct Outgoing {
     pub timestamp: u32,
     pub level: u8,
     pub muted: bool,
+    /// How many times slower than usual it sends.
+    pub slowness: u32,
     rtx_sequence: u16,
     next: Instant,
     start: Instant,
@@ -98,6 +100,7 @@ impl Outgoing {
             timestamp: 5000,
             level: 40,
             muted: false,
+            slowness: 1,
             rtx_sequence: 1,
             next: now,
             start: now,
@@ -270,12 +273,12 @@ impl Outgoing {
                 }
                 out.push(packet);
             }
-            self.timestamp = self.timestamp.wrapping_add(ticks);
+            self.timestamp = self.timestamp.wrapping_add(ticks * self.slowness);
             self.picture_id = (self.picture_id + 1) & 0x7fff;
             if self.encoder.is_none() {
                 self.tl0 = self.tl0.wrapping_add(1);
             }
-            self.next += interval;
+            self.next += interval * self.slowness;
         }
     }
 

@@ -27,6 +27,26 @@ pub(crate) const SUBSCRIBER_IDS: [(ExtensionKind, u8); 5] = [
 /// Sees every datagram that the server sends.
 pub(crate) type Tap = Box<dyn FnMut(&SocketAddr, &[u8])>;
 
+/// What the server sent and the network has not yet taken.
+#[derive(Default)]
+struct Sent {
+    bytes: Vec<u8>,
+    /// To whom, how many bytes, in segments of which size.
+    transmits: Vec<(SocketAddr, usize, usize)>,
+}
+
+impl Sent {
+    /// Takes everything that is to be sent.
+    fn collect(&mut self, core: &mut Core, now: Instant) {
+        while let Some(transmit) = core.poll_transmit(now) {
+            assert_eq!(transmit.local, SERVER_IP);
+            assert_eq!(transmit.payload.chunks(transmit.segment_size).count(), transmit.packets);
+            self.bytes.extend_from_slice(transmit.payload);
+            self.transmits.push((transmit.remote, transmit.payload.len(), transmit.segment_size));
+        }
+    }
+}
+
 pub(crate) struct World {
     pub now: Instant,
     pub start: Instant,
@@ -36,6 +56,11 @@ pub(crate) struct World {
     pub events: Vec<Event>,
     /// Segments per transmit, summed.
     pub transmits: u64,
+    /// The least time that passes in a step.
+    pub grain: Duration,
+    /// Makes each call of the core, so that what it allocates can be told from what the tests do.
+    pub around: fn(&mut dyn FnMut()),
+    sent: Sent,
     next_id: u64,
     /// What the server sent, to look at or to replay.
     pub tap: Option<Tap>,
@@ -59,6 +84,10 @@ impl World {
             clients: Vec::new(),
             events: Vec::new(),
             transmits: 0,
+            grain: Duration::ZERO,
+            around: |call| call(),
+            // As much as is ever sent at once: it is not the core that is to be seen to grow.
+            sent: Sent { bytes: Vec::with_capacity(1 << 20), transmits: Vec::with_capacity(1 << 12) },
             next_id: 1,
             tap: None,
         }
@@ -106,7 +135,9 @@ impl World {
     }
 
     pub fn handle(&mut self, command: Command) {
-        self.core.handle(command, self.now);
+        let (core, now) = (&mut self.core, self.now);
+        // What it is made of is the core's from then on.
+        (self.around)(&mut || core.handle(command.clone(), now));
         self.pump();
     }
 
@@ -164,21 +195,25 @@ impl World {
 
     /// Takes everything that is to be sent.
     pub fn pump(&mut self) {
-        self.core.tick(self.now);
-        while let Some(transmit) = self.core.poll_transmit(self.now) {
+        let (core, sent, now) = (&mut self.core, &mut self.sent, self.now);
+        (self.around)(&mut || {
+            core.tick(now);
+            sent.collect(core, now);
+        });
+        let mut rest = &self.sent.bytes[..];
+        for (remote, len, segment) in self.sent.transmits.drain(..) {
             self.transmits += 1;
-            assert_eq!(transmit.local, SERVER_IP);
-            let count = transmit.payload.chunks(transmit.segment_size).count();
-            assert_eq!(count, transmit.packets);
-            for bytes in transmit.payload.chunks(transmit.segment_size) {
+            let (payload, after) = rest.split_at(len);
+            rest = after;
+            for bytes in payload.chunks(segment) {
                 if let Some(tap) = &mut self.tap {
-                    tap(&transmit.remote, bytes);
+                    tap(&remote, bytes);
                 }
-                let datagram =
-                    Datagram { direction: Direction::ToClient, client: transmit.remote, bytes: bytes.to_vec() };
-                self.network.send(datagram, self.now);
+                let datagram = Datagram { direction: Direction::ToClient, client: remote, bytes: bytes.to_vec() };
+                self.network.send(datagram, now);
             }
         }
+        self.sent.bytes.clear();
         self.events.extend(std::iter::from_fn(|| self.core.poll_event()));
         for client in &mut self.clients {
             let mut reports = Vec::new();
@@ -207,13 +242,14 @@ impl World {
             .chain(self.core.poll_timeout())
             .chain(self.network.next())
             .min()
-            .map_or(until, |next| next.clamp(self.now, until));
+            .map_or(until, |next| next.max(self.now + self.grain).min(until));
         self.now = next;
         while let Some(mut datagram) = self.network.deliver(self.now) {
             match datagram.direction {
                 Direction::ToServer => {
                     let protocol = self.protocol(datagram.client);
-                    self.core.receive_by(protocol, self.now, SERVER_IP, datagram.client, &mut datagram.bytes);
+                    let (core, now, client) = (&mut self.core, self.now, datagram.client);
+                    (self.around)(&mut || _ = core.receive_by(protocol, now, SERVER_IP, client, &mut datagram.bytes));
                 }
                 Direction::ToClient => {
                     if let Some(client) = self.clients.iter_mut().find(|c| c.addr == datagram.client) {
