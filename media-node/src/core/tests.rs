@@ -24,6 +24,7 @@ mod moves;
 mod red;
 mod remb;
 mod room;
+mod soak;
 mod stage;
 mod statistics;
 mod streams;
