@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    api::{self, Api, Health, Limits},
+    api::{self, Api, EventTimeouts, Health, Limits},
     auth::{Claims, Verifier, mint},
     config::{Cli, Command, Config, LogFormat, TokenArgs},
     core::Counter,
@@ -159,6 +159,7 @@ async fn run(config: Config, verifier: Verifier) -> Result<(), Error> {
         metrics,
         cors_origins: config.cors_origin.clone(),
         ice_servers: config.ice_servers().map_err(Error::Configuration)?,
+        event_timeouts: EventTimeouts::default(),
     }));
     let mut served = tokio::spawn(api::serve(listener, router, stop.clone().cancelled_owned()));
     health.send_replace(Health::Ready);

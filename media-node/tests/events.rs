@@ -7,14 +7,18 @@ mod common;
 use std::time::Duration;
 
 use callplane_media_node::{
+    api::EventTimeouts,
     core::command::{Command, Event, Layers},
     rooms::{Reason, RoomKey},
 };
-use common::{CALL, Server, capture, claims};
+use common::{CALL, Options, Server, capture, claims};
 use futures::{SinkExt, StreamExt};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{self, Message, client::IntoClientRequest, handshake::client::Response},
@@ -202,4 +206,83 @@ async fn a_reader_that_falls_behind_is_dropped_and_holds_nobody_up() {
     }
     assert_eq!(queued, 256, "what was queued can still be read, and then it ends");
     assert_eq!(server.directory.run(|turn| turn.registry.sockets()).await.unwrap(), 1);
+}
+
+/// However busy the machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than any test.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// An event socket that nobody reads, and that answers nothing.
+async fn deaf(server: &Server, user: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(server.address).await.unwrap();
+    let request = format!(
+        "GET /api/rooms/{CALL}/events HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {}\r\n\r\n",
+        server.token(user)
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    stream
+}
+
+async fn sockets(server: &Server) -> usize {
+    server.directory.run(|turn| turn.registry.sockets()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_socket_whose_client_is_dead_is_closed_after_a_few_pings() {
+    let [ping, silence] = [100, 700].map(Duration::from_millis);
+    let event_timeouts = EventTimeouts { ping, silence, send: NEVER };
+    let server = Server::with_room_and(Options { event_timeouts, ..Options::default() }).await;
+    let mut dead = deaf(&server, "ann").await;
+    assert_eq!(sockets(&server).await, 1);
+    // The system takes what comes, as it does for a page that has been frozen; nobody answers.
+    let mut received = Vec::new();
+    tokio::time::timeout(PATIENCE, dead.read_to_end(&mut received)).await.expect("it is closed").unwrap();
+    let close = [0x88, 26, 0x03, 0xf0];
+    assert!(received.windows(4).any(|bytes| bytes == close), "with 1008, and a reason");
+    assert!(received.windows(2).filter(|bytes| *bytes == [0x89, 0]).count() >= 2, "after pings");
+    assert_eq!(sockets(&server).await, 0);
+}
+
+#[tokio::test]
+async fn a_socket_whose_client_reads_nothing_is_given_up_and_holds_nobody_up() {
+    let event_timeouts = EventTimeouts { ping: NEVER, silence: NEVER, send: Duration::from_millis(500) };
+    let send_buffer = Some(4096);
+    let server = Server::with_room_and(Options { event_timeouts, send_buffer, ..Options::default() }).await;
+    let mut ann = listen(&server, "ann").await;
+    let mut stuck = deaf(&server, "stuck").await;
+    assert_eq!(next(&mut ann).await["type"], "participant-joined");
+    let send = server.transport("ann", "send").await;
+    let produce = capture("12-produce-audio-opus")["request"].clone();
+    let (_, produced) = server.post("ann", &format!("/transports/{send}/produce"), produce).await;
+    let producer = produced["id"].as_str().unwrap();
+    let recv = server.transport("stuck", "recv").await;
+    let capabilities = capture("02-device-after-load")["recvRtpCapabilities"].clone();
+    let wanted = json!({"transportId": recv, "producerId": producer, "rtpCapabilities": capabilities});
+    assert_eq!(server.post("stuck", "/consume", wanted).await.0, StatusCode::CREATED);
+    // More than the system holds for it, and fewer than may wait in its queue.
+    for round in 0..240 {
+        let action = if round % 2 == 0 { "pause" } else { "resume" };
+        let (status, _) = server.post("ann", &format!("/producers/{producer}/{action}"), json!({})).await;
+        assert_eq!(status, StatusCode::OK, "others are not held up");
+    }
+    let given_up = async {
+        while sockets(&server).await > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, given_up).await.expect("it is given up");
+    let mut received = Vec::new();
+    let end = tokio::time::timeout(PATIENCE, stuck.read_to_end(&mut received)).await;
+    assert!(end.is_ok(), "its connection is over");
+    let told = String::from_utf8_lossy(&received).matches("consumer-paused").count();
+    assert!(told < 120, "it was not told all: {told}");
+    let _bob = listen(&server, "bob").await;
+    assert_eq!(next(&mut ann).await["data"]["id"], "bob", "others are told as before");
 }

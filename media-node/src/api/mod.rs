@@ -30,6 +30,7 @@ use axum::{
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 pub use admin::{Health, router as admin_router};
+pub use events::EventTimeouts;
 pub use limits::{Limits, Network, Rate};
 pub use problem::Problem;
 pub use server::serve;
@@ -59,6 +60,8 @@ pub struct Api {
     pub cors_origins: Vec<String>,
     /// Servers that WHIP and WHEP clients are told of.
     pub ice_servers: IceServers,
+    /// When the sockets of events are given up.
+    pub event_timeouts: EventTimeouts,
 }
 
 /// All routes of the API.

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UdpSocket};
 
-use super::{Api, IceServers, Limits, Rate};
+use super::{Api, EventTimeouts, IceServers, Limits, Rate};
 use crate::{
     auth::{Claims, Verifier, mint::Signer},
     core::{
@@ -66,6 +66,7 @@ impl Node {
             metrics: Arc::new(Metrics::new(Sources::default())),
             cors_origins: Vec::new(),
             ice_servers: IceServers::default(),
+            event_timeouts: EventTimeouts::default(),
         }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api = listener.local_addr().unwrap();

@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use callplane_media_node::{
-    api::{self, Api, IceServers, Limits, Network, Rate},
+    api::{self, Api, EventTimeouts, IceServers, Limits, Network, Rate},
     auth::{Claims, Verifier, mint::Signer},
     core::{
         Answer, Question,
@@ -32,6 +32,9 @@ pub struct Options {
     pub trusted_proxies: Vec<Network>,
     pub cors_origins: Vec<String>,
     pub ice_servers: IceServers,
+    pub event_timeouts: EventTimeouts,
+    /// Bytes that the system holds for a client that does not read, about.
+    pub send_buffer: Option<u32>,
 }
 
 impl Default for Options {
@@ -44,6 +47,8 @@ impl Default for Options {
             trusted_proxies: vec![],
             cors_origins: vec![],
             ice_servers: IceServers::default(),
+            event_timeouts: EventTimeouts::default(),
+            send_buffer: None,
         }
     }
 }
@@ -95,8 +100,14 @@ impl Server {
             metrics: metrics.clone(),
             cors_origins: options.cors_origins,
             ice_servers: options.ice_servers,
+            event_timeouts: options.event_timeouts,
         }));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        if let Some(bytes) = options.send_buffer {
+            socket.set_send_buffer_size(bytes).unwrap();
+        }
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1024).unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(api::serve(listener, router, std::future::pending()));
         Self {
@@ -113,7 +124,12 @@ impl Server {
 
     /// Serving `default.demo` at epoch 3 for three participants.
     pub async fn with_room() -> Self {
-        let server = Self::start(Options::default()).await;
+        Self::with_room_and(Options::default()).await
+    }
+
+    /// As [`Self::with_room`].
+    pub async fn with_room_and(options: Options) -> Self {
+        let server = Self::start(options).await;
         server.assign(3).await;
         server
     }
