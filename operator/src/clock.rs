@@ -1,8 +1,9 @@
 //! What time it is. Everything else is told.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +21,8 @@ impl Now {
     }
 }
 
-/// The machine's clocks.
+/// The machine's clocks. The monotonic one is that of tokio's timers, so what waits and what is dated never disagree, and a
+/// test that pauses the one has paused the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,

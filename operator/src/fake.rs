@@ -40,6 +40,8 @@ pub(crate) struct Server {
     pub(crate) forgets: u32,
     /// Requests that begin so are refused with this code.
     pub(crate) fails: Vec<(String, u16)>,
+    /// How long every answer takes.
+    pub(crate) takes: Duration,
     /// Requests that begin so are not answered before that changes.
     pub(crate) silent: watch::Sender<Vec<String>>,
     /// Kubernetes events of each operator, which are not written.
@@ -86,7 +88,9 @@ impl Server {
     fn list(&self, path: &str, query: &str) -> Value {
         let query = query.replace("%3D", "=");
         let wanted = query.split('&').find_map(|p| p.strip_prefix("fieldSelector=")).and_then(|s| s.split_once('='));
-        let of_kind = |place: &String| place.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+        // A list of all namespaces names none.
+        let everywhere = |of: &str| of.replacen(&format!("/namespaces/{NAMESPACE}"), "", 1) == path;
+        let of_kind = |place: &String| place.rsplit_once('/').is_some_and(|(of, _)| of == path || everywhere(of));
         let selected = |object: &Value| {
             wanted.is_none_or(|(field, value)| {
                 object.pointer(&format!("/{}", field.replace('.', "/"))).and_then(Value::as_str) == Some(value)
@@ -247,6 +251,10 @@ pub(crate) fn client(server: &Shared) -> Client {
             let (request, mut silent) =
                 (format!("{} {}", parts.method, parts.uri.path()), server.lock().unwrap().silent.subscribe());
             drop(silent.wait_for(|silent| !silent.iter().any(|prefix| request.starts_with(prefix.as_str()))).await);
+            let takes = server.lock().unwrap().takes;
+            if !takes.is_zero() {
+                tokio::time::sleep(takes).await;
+            }
             let (code, answer) = server.lock().unwrap().answer(parts.method.as_str(), &parts.uri, &body);
             let answer = serde_json::to_vec(&answer).unwrap();
             let response = http::Response::builder().status(code).body(Body::from(answer)).unwrap();

@@ -2,21 +2,24 @@
 
 use std::sync::Arc;
 
-use callplane_crds::{MediaNode, mediapool::Placement};
+use callplane_crds::{CallRoom, MediaNode, mediapool::Placement};
 use k8s_openapi::{
     api::{core::v1::Pod, policy::v1::PodDisruptionBudget},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{objects::ALL_PODS, reconcile};
+use super::{decide::CORDON_AGE, objects::ALL_PODS, observe::SURPLUS_ANNOTATION, reconcile};
 use crate::{
+    clock::Clock,
     cluster::{Cluster, fixtures::*},
     context::Context,
-    fake::{Shared, operator, put, requests, stored, told},
+    fake::{Shared, candidate, operator, put, requests, stored, told},
+    leader::Claim,
     queue::Next,
 };
 
 const NODES: &str = "/apis/callplane.io/v1alpha1/namespaces/team/medianodes";
+const ROOMS: &str = "/apis/callplane.io/v1alpha1/callrooms";
 const BUDGETS: &str = "/apis/policy/v1/namespaces/team/poddisruptionbudgets";
 
 /// The pool `p`, wanting so many of the nodes that `change` leaves.
@@ -151,4 +154,91 @@ async fn a_node_that_nobody_made_does_not_keep_a_pool_from_making_its_own() {
     pass(&ctx).await;
     assert_eq!(requests(&server, &format!("POST {NODES}")), 0);
     assert!(stored::<Pod>(&server, "late").is_none());
+}
+
+/// The node `a` as it was reported about at that version: too many, and empty.
+fn surplus(version: u64) -> MediaNode {
+    let mut node = reporting(node("a", version, 10), version, version, &[]);
+    node.spec.cordoned = true;
+    node.metadata.annotations = Some([(SURPLUS_ANNOTATION.to_owned(), "true".to_owned())].into());
+    node
+}
+
+/// A pool that wants none of its one node, and what its leader knows: long cordoned, reported empty just now, and no route
+/// names it. The API server knows that too, and what `change` says.
+async fn emptied(change: impl FnOnce(&Shared)) -> (Shared, Arc<Context>) {
+    let (server, clock, claim) = (Shared::default(), Clock::start(), Arc::<Claim>::default());
+    let mut cluster = cluster(&[], Placement::Packed);
+    let mut wanted = pool("p", 0, Placement::Packed);
+    wanted.spec.capacity = surplus(1).spec.capacity;
+    put(&server, &wanted);
+    cluster.apply_pool(wanted);
+    cluster.apply_node(surplus(1), clock.now().mono);
+    tokio::time::advance(CORDON_AGE).await;
+    cluster.apply_node(surplus(2), clock.now().mono);
+    put(&server, &surplus(2));
+    change(&server);
+    claim.renewed(clock.now().mono);
+    (server.clone(), candidate(&server, claim, clock, cluster))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_node_goes_when_the_api_server_knows_of_no_route_to_it_either() {
+    let (server, ctx) = emptied(|_| ()).await;
+    pass(&ctx).await;
+    assert!(stored::<MediaNode>(&server, "a").is_none());
+    assert_eq!(told(&server), ["Normal Removed MediaPool/p"]);
+    let asked = requests(&server, &format!("GET {ROOMS}"));
+    assert_eq!((asked, requests(&server, "DELETE")), (2, 1), "asked about routes and about previous ones");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_a_route_names_only_at_the_api_server_is_kept() {
+    let routed = |previous: bool| {
+        let mut room = placed("r", 7, 4, "a");
+        if previous {
+            let status = room.status.as_mut().unwrap();
+            status.previous_route = status.route.replace(route(2, "elsewhere", 1));
+        }
+        room
+    };
+    for previous in [false, true] {
+        let (server, ctx) = emptied(|server| put(server, &routed(previous))).await;
+        for _ in 0..2 {
+            let next = pass(&ctx).await;
+            assert!(matches!(next, Next::After(rest) if rest.as_secs() <= 5), "it is looked at again soon: {next:?}");
+            assert!(stored::<MediaNode>(&server, "a").is_some(), "previous: {previous}");
+        }
+        assert_eq!((requests(&server, "DELETE"), told(&server)), (0, vec![]));
+        crate::fake::drop_object::<CallRoom>(&server, "r");
+        pass(&ctx).await;
+        assert!(stored::<MediaNode>(&server, "a").is_none(), "it was that route that kept it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_goes_on_no_older_word_than_its_latest_report_and_never_for_another() {
+    let occupied = reporting(surplus(3), 3, 3, &[("r", 1, 2)]);
+    let mut successor = surplus(2);
+    successor.metadata.uid = Some("another".into());
+    for (later, what) in [(occupied.clone(), "somebody joined"), (surplus(3), "a new report"), (successor, "another")] {
+        let (server, ctx) = emptied(|server| put(server, &later)).await;
+        let next = pass(&ctx).await;
+        assert!(matches!(next, Next::After(rest) if rest.as_secs() <= 5), "{what}: {next:?}");
+        assert_eq!(stored::<MediaNode>(&server, "a"), Some(later), "{what}");
+        assert_eq!((requests(&server, "DELETE"), told(&server)), (1, vec![]), "{what}: refused");
+    }
+    // Once the watch has shown who joined it is not even tried.
+    let (server, ctx) = emptied(|server| put(server, &occupied)).await;
+    ctx.cluster().apply_node(occupied, ctx.clock.now().mono);
+    pass(&ctx).await;
+    assert_eq!(requests(&server, "DELETE"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_kept_while_the_api_server_cannot_be_asked_about_its_routes() {
+    let (server, ctx) = emptied(|server| refuse(server, &format!("GET {ROOMS}"), 500)).await;
+    assert_eq!(pass(&ctx).await, Next::Retry);
+    assert!(stored::<MediaNode>(&server, "a").is_some());
+    assert_eq!((requests(&server, "DELETE"), told(&server)), (0, vec![]));
 }
