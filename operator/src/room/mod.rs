@@ -18,6 +18,12 @@ mod api_tests;
 mod decide_tests;
 
 #[cfg(test)]
+mod empty_call;
+
+#[cfg(test)]
+mod empty_promise_tests;
+
+#[cfg(test)]
 mod mode_call;
 
 #[cfg(test)]

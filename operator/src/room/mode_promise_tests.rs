@@ -178,7 +178,11 @@ impl World {
             Some(node) => NODES.iter().position(|n| n == node).is_some_and(|i| !write.dead[i]),
         };
         prop_assert_eq!(&after.presence, &None, "the gateway's words are the gateway's");
-        let Some(new) = &after.route else { return Ok(()) };
+        let Some(new) = &after.route else {
+            let lost = before.route.as_ref().or(before.previous_route.as_ref());
+            prop_assert_eq!(lost, None, "nothing ended this call: {:?}", after);
+            return Ok(());
+        };
         prop_assert_eq!(new.node.is_none(), new.mode == RouteMode::P2p);
         let Some(old) = &before.route else {
             prop_assert_eq!((new.epoch, &after.previous_route), (1, &None));

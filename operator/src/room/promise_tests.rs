@@ -43,6 +43,7 @@ impl Server {
         let before = stored.status.as_ref().and_then(|s| s.route.as_ref()).map_or(0, |r| r.epoch);
         self.version += 1;
         stored.metadata.resource_version = Some(self.version.to_string());
+        prop_assert!(before == 0 || status.route.is_some(), "nothing ended this call: {status:?}");
         stored.status = Some(status);
         let stored = stored.clone();
         if let Some(route) = stored.status.as_ref().and_then(|s| s.route.as_ref()) {
