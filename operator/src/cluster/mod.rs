@@ -192,4 +192,10 @@ fn is_older(a: Option<&str>, b: Option<&str>) -> bool {
 pub(crate) mod fixtures;
 
 #[cfg(test)]
+mod rebuild_tests;
+
+#[cfg(test)]
+mod stored;
+
+#[cfg(test)]
 mod tests;
