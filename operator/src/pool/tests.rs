@@ -118,6 +118,28 @@ fn the_dead_are_buried_and_replaced() {
 }
 
 #[test]
+fn a_node_whose_pod_was_told_to_stop_is_replaced_and_stays_until_it_is_empty() {
+    let leaving = || {
+        let mut pod = pod("a");
+        pod.metadata.deletion_timestamp = Some(Time(wall(1)));
+        pod
+    };
+    for people in [2, 0] {
+        let mut cluster = cluster(&[("a", 10), ("b", 10)], Placement::Packed);
+        cluster.apply_room(placed("r", 1, 4, "a"), at(0).mono);
+        cluster.apply_node(reporting(node("a", 2, 10), 2, 1, &[("r", 1, people)]), at(1).mono);
+        cluster.apply_pod(&leaving());
+        let create = [Step::Create { ports: vec![] }];
+        assert_eq!(steps(&world(&mut cluster, 2, 2), 2), create, "{people} people: only its place is filled");
+        assert_eq!(steps(&world(&mut cluster, 1, 3600), 3600), [], "however long it takes");
+        // Its process ends by itself when it is empty.
+        cluster.apply_pod(&ended_pod("a"));
+        let buried = steps(&world(&mut cluster, 1, 3601), 3601);
+        assert!(matches!(&buried[..], [Step::Bury { node, .. }] if node == "a"), "{buried:?}");
+    }
+}
+
+#[test]
 fn a_node_without_a_pod_gets_one_and_one_that_nobody_made_is_left_alone() {
     let mut cluster = cluster(&[("a", 10)], Placement::Packed);
     let mut blank = node("b", 1, 10);

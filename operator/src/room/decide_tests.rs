@@ -5,16 +5,23 @@ use std::time::Duration;
 use callplane_crds::{
     CallRoom, MediaNode,
     callroom::Phase,
-    condition::{is_true, room as types},
+    condition::{Status, condition, is_true, node as types_of_nodes, room as types},
     mediapool::Placement,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, Time};
+use k8s_openapi::{
+    api::core::v1::Pod,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, Time},
+};
 
 use super::{
     decide::{Plan, Verdict, decide},
     observe::observe,
 };
-use crate::cluster::{Assumed, Cluster, fixtures::*, node::LossCause};
+use crate::cluster::{
+    Assumed, Cluster,
+    fixtures::*,
+    node::{LossCause, Standing},
+};
 
 fn look(cluster: &Cluster, name: &str, seconds: u64) -> Plan {
     decide(&observe(cluster, &key(name), at(seconds)).unwrap(), at(seconds))
@@ -29,6 +36,23 @@ fn with_room(nodes: &[(&str, i32)], room: CallRoom) -> Cluster {
 fn cordoned(mut node: MediaNode) -> MediaNode {
     node.spec.cordoned = true;
     node
+}
+
+/// The room `r` with two people in it, on `node`.
+fn talking(node: &str) -> CallRoom {
+    let mut room = placed("r", 1, 4, node);
+    room.status.as_mut().unwrap().participants = Some(2);
+    room
+}
+
+/// Node `a` as it reports them.
+fn occupied(version: u64) -> MediaNode {
+    reporting(node("a", version, 10), version, 1, &[("r", 1, 2)])
+}
+
+fn terminating(mut pod: Pod) -> Pod {
+    pod.metadata.deletion_timestamp = Some(Time(wall(1)));
+    pod
 }
 
 fn reason(plan: &Plan, type_: &str) -> String {
@@ -139,12 +163,81 @@ fn a_lost_node_without_another_keeps_the_epoch() {
 }
 
 #[test]
-fn a_node_that_is_only_not_ready_keeps_its_rooms() {
-    let mut cluster = with_room(&[("a", 10), ("b", 10)], placed("r", 1, 4, "a"));
-    let mut node = cordoned(node("a", 2, 10));
-    node.status.as_mut().unwrap().conditions.clear();
-    cluster.apply_node(node, at(1).mono);
-    assert_eq!(look(&cluster, "r", 300).status, None, "its lease is old as well, but nobody said that it is lost");
+fn a_node_that_leaves_or_takes_nothing_more_keeps_the_calls_that_are_on_it() {
+    type Case<'a> = (&'a str, Standing, &'a dyn Fn(&mut Cluster));
+    let says = |type_, status| condition(&[], type_, status, "Test", "", None, wall(1));
+    let node_that = |change: &dyn Fn(&mut MediaNode)| {
+        let mut node = occupied(10);
+        change(&mut node);
+        node
+    };
+    let cases: [Case<'_>; 9] = [
+        ("idle", Standing::Ready, &|_| ()),
+        ("its pod was told to stop: a drain, an eviction, a rollout", Standing::Leaving, &|c| {
+            c.apply_pod(&terminating(pod("a")));
+        }),
+        ("the watch shows its pod no longer", Standing::Leaving, &|c| drop(c.remove_pod("a"))),
+        ("its MediaNode is being deleted", Standing::Leaving, &|c| {
+            let leaving = node_that(&|n| n.metadata.deletion_timestamp = Some(Time(wall(1))));
+            c.apply_node(leaving, at(1).mono);
+        }),
+        ("cordoned and told to stop", Standing::Leaving, &|c| {
+            c.apply_node(node_that(&|n| n.spec.cordoned = true), at(1).mono);
+            c.apply_pod(&terminating(pod("a")));
+        }),
+        ("cordoned", Standing::Cordoned, &|c| {
+            c.apply_node(node_that(&|n| n.spec.cordoned = true), at(1).mono);
+        }),
+        ("too busy", Standing::Saturated, &|c| {
+            let busy = says(types_of_nodes::SATURATED, Status::True);
+            c.apply_node(node_that(&|n| n.status.as_mut().unwrap().conditions.push(busy.clone())), at(1).mono);
+        }),
+        ("not ready", Standing::NotReady, &|c| {
+            let unready = says(types_of_nodes::READY, Status::False);
+            c.apply_node(node_that(&|n| n.status.as_mut().unwrap().conditions = vec![unready.clone()]), at(1).mono);
+        }),
+        ("silent: its lease is old, but nobody said that it is lost", Standing::Silent, &|c| {
+            (4..=300).step_by(4).for_each(|t| canary(c, t));
+        }),
+    ];
+    for (what, standing, change) in cases {
+        let mut cluster = with_room(&[("a", 10), ("b", 10)], talking("a"));
+        cluster.apply_node(occupied(2), at(1).mono);
+        change(&mut cluster);
+        let seconds = if standing == Standing::Silent { 300 } else { 2 };
+        let stands = cluster.node("a").unwrap().standing(cluster.contact(), at(seconds).mono);
+        assert_eq!(stands, standing, "{what}");
+        let plan = look(&cluster, "r", seconds);
+        assert_eq!((plan.status, plan.assume, plan.verdict), (None, None, Verdict::Unchanged), "{what}");
+
+        // And a new one goes elsewhere.
+        cluster.apply_room(room("new", 1, 4), at(1).mono);
+        renew(&mut cluster, ["b"], seconds);
+        let expected = if standing == Standing::Ready { "a" } else { "b" };
+        assert_eq!(look(&cluster, "new", seconds).verdict, Verdict::Placed { node: expected.into() }, "{what}");
+    }
+}
+
+#[test]
+fn a_call_whose_leaving_node_is_gone_before_it_is_empty_goes_on_elsewhere() {
+    let ends: [fn(&mut Cluster); 2] = [
+        |c| drop(c.mark_lost("a", LossCause::PodEnded("container media-node ended".into()), at(5).mono)),
+        |c| {
+            c.remove_node("a", Some("uid-of-a"));
+            c.node_gone("a", at(5).mono);
+        },
+    ];
+    for end in ends {
+        let mut cluster = with_room(&[("a", 10), ("b", 10)], talking("a"));
+        cluster.apply_node(occupied(2), at(1).mono);
+        cluster.apply_pod(&terminating(pod("a")));
+        assert_eq!(look(&cluster, "r", 4).status, None);
+        end(&mut cluster);
+        let plan = look(&cluster, "r", 5);
+        assert_eq!(plan.verdict, Verdict::Rerouted { from: "a".into(), to: "b".into() });
+        let status = plan.status.unwrap();
+        assert_eq!((status.route.unwrap().epoch, status.participants), (2, Some(2)), "nobody hung up");
+    }
 }
 
 #[test]
