@@ -9,3 +9,6 @@ pub use act::reconcile;
 
 #[cfg(test)]
 mod api_tests;
+
+#[cfg(test)]
+mod hung_tests;
