@@ -1,21 +1,36 @@
 //! What whoever runs the operator asks it over HTTP.
 
+use std::time::Duration;
+
 use axum::body::{Body, to_bytes};
 use http::Request;
+use kube::runtime::events::EventType;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::*;
 use crate::{
-    cluster::fixtures::{key, room},
-    fake::{Shared, of_two_nodes, put, sees, stored},
+    clock::Clock,
+    cluster::{
+        fixtures::{cluster, key, room},
+        node::LossCause,
+    },
+    events::Events,
+    fake::{NAMESPACE, Shared, candidate, client, of_two_nodes, put, sees, stored},
+    leader::{Claim, Election, Leading},
     metrics::{Change, End},
+    node,
     room::reconcile,
 };
 
 /// More than any answer here.
 const LONGEST: usize = 1 << 20;
 /// The pages that promise metrics by name.
-const PAGES: [&str; 2] = [include_str!("../../docs/routes.md"), include_str!("../../docs/turn.md")];
+const PAGES: [&str; 3] = [
+    include_str!("../../docs/routes.md"),
+    include_str!("../../docs/turn.md"),
+    include_str!("../../docs/performance.md"),
+];
 
 /// What the operator answers: the code and the body.
 pub(crate) async fn ask(admin: &Admin, path: &str) -> (u16, String) {
@@ -88,4 +103,64 @@ async fn every_metric_that_is_promised_is_there() {
         }
     }
     assert!(pages >= 8, "the pages name their metrics");
+}
+
+/// Nobody writes but through what counts: controllers, the election and the events.
+#[tokio::test(start_paused = true)]
+async fn every_write_is_counted_whoever_makes_it() {
+    let (server, clock, claim) = (Shared::default(), Clock::start(), Arc::<Claim>::default());
+    let cluster = cluster(&[("a", 1), ("b", 1)], callplane_crds::mediapool::Placement::Packed);
+    let ctx = candidate(&server, Arc::clone(&claim), clock, cluster);
+    let admin = Admin { ctx: Arc::clone(&ctx), synced: watch::channel(true).1 };
+    let counted = |ctx: &Context| Arc::clone(&ctx.metrics);
+
+    let election = Election::new(client(&server), NAMESPACE, "me".into(), claim, clock, counted(&ctx));
+    let (leading, mut leads) = watch::channel(Leading::No);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(election.run(leading, stop.clone(), async {}));
+    leads.wait_for(|leads| *leads == Leading::Yes).await.unwrap();
+
+    for name in ["r", "waits"] {
+        put(&server, &room(name, 5, 4));
+        sees(&ctx, stored(&server, name).unwrap());
+    }
+    put(&server, &crate::cluster::fixtures::node("a", 1, 1));
+    ctx.cluster().mark_lost("b", LossCause::PodGone, clock.now().mono);
+    for name in ["r", "waits"] {
+        reconcile(key(name), Arc::clone(&ctx)).await;
+    }
+    ctx.cluster().mark_lost("a", LossCause::PodGone, clock.now().mono);
+    node::reconcile("a".into(), Arc::clone(&ctx)).await;
+
+    let (events, publish) = Events::new(client(&server), "me".into(), counted(&ctx));
+    let publish = tokio::spawn(publish);
+    let about = room("r", 1, 4);
+    let tell = |reason| events.tell(&about, EventType::Normal, reason, "Act", "twice".to_owned());
+    tell("Told");
+    tell("Told");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    server.lock().unwrap().fails = vec![("POST /apis/events.k8s.io/".to_owned(), 403)];
+    tell("Refused");
+    drop(events);
+    publish.await.unwrap();
+    stop.cancel();
+    running.await.unwrap();
+
+    let (_, text) = ask(&admin, "/metrics").await;
+    let writes: Vec<(&str, usize)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("callplane_operator_writes_total")?.rsplit_once(' '))
+        .map(|(labels, count)| (labels, count.parse().unwrap()))
+        .collect();
+    let count = |labels: &str| writes.iter().find(|(said, _)| *said == labels).map(|(_, count)| *count);
+    assert_eq!(count(r#"{kind="CallRoom/status",verb="apply",result="ok"}"#), Some(2), "{text}");
+    assert_eq!(count(r#"{kind="MediaNode/status",verb="apply",result="ok"}"#), Some(1), "{text}");
+    assert_eq!(count(r#"{kind="Event",verb="publish",result="ok"}"#), Some(2), "{text}");
+    assert_eq!(count(r#"{kind="Event",verb="publish",result="Refused"}"#), Some(1), "{text}");
+    assert_eq!(count(r#"{kind="Lease",verb="create",result="ok"}"#), Some(1), "{text}");
+    let renewed = count(r#"{kind="Lease",verb="replace",result="ok"}"#);
+    assert!(renewed.is_some_and(|count| count >= 3), "two renewals, and it is given back: {text}");
+    let made: Vec<String> = server.lock().unwrap().requests.iter().map(|(request, _)| request.clone()).collect();
+    let made = made.iter().filter(|request| !request.starts_with("GET")).count();
+    assert_eq!(writes.iter().map(|(_, count)| count).sum::<usize>(), made, "{text}");
 }

@@ -7,12 +7,7 @@ use kube::{Client, Config, client::ClientBuilder};
 use thiserror::Error;
 use tower::timeout::TimeoutLayer;
 
-use crate::{
-    clock::Clock,
-    leader::Claim,
-    metrics::{Metrics, Write},
-    streak::Streak,
-};
+use crate::{clock::Clock, leader::Claim, metrics::Metrics, streak::Streak};
 
 /// Longest time that one write may take. An overloaded API server goes on with a request that nobody waits for any more,
 /// so giving up sooner would make it slower.
@@ -83,7 +78,8 @@ impl WriteError {
         matches!(self, Self::Gone { .. } | Self::Refused { .. })
     }
 
-    fn of(kind: &'static str, error: kube::Error) -> Self {
+    /// What the API server, or the way to it, made of a write.
+    pub(crate) fn of(kind: &'static str, error: kube::Error) -> Self {
         match &error {
             kube::Error::Api(status) => match status.code {
                 409 => Self::Conflict { kind },
@@ -169,8 +165,7 @@ impl Writer {
         } else {
             Err(WriteError::NotLeader)
         };
-        let label = Write { kind, verb, result: result.as_ref().map_or_else(WriteError::reason, |_| "ok") };
-        self.metrics.writes.get_or_create(&label).inc();
+        self.metrics.wrote(kind, verb, result.as_ref().map_or_else(WriteError::reason, |_| "ok"));
         self.tell(result.as_ref().err());
         result
     }

@@ -1,6 +1,8 @@
-//! Kubernetes events: what a person would ask about, and nothing that costs a write per room in good times.
+//! Kubernetes events: what a person would ask about, and nothing that costs a room a write on its way to `Ready`.
 //!
 //! They are written without asking the leader's claim: nothing is decided by them (see `docs/decisions/leader-claim.md`).
+
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
@@ -9,10 +11,17 @@ use kube::{
 };
 use tokio::sync::mpsc;
 
+use crate::{
+    api::{WRITE_TIMEOUT, WriteError},
+    metrics::Metrics,
+};
+
 /// Events that may wait to be written. Further ones are dropped: they must never hold up a new route.
 pub const BACKLOG: usize = 1024;
 /// Bytes of an event's note that the API server takes. The rest is cut off: a refusal may say a lot.
 pub const LONGEST_NOTE: usize = 1024;
+
+const KIND: &str = "Event";
 
 /// An event that waits to be written, and what it is about.
 pub(crate) type Waiting = (Event, ObjectReference);
@@ -24,18 +33,24 @@ pub struct Events {
 }
 
 impl Events {
-    /// Where events go, and what writes them: spawn the second.
-    pub fn new(client: Client, instance: String) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    /// Where events go, and what writes and counts them: spawn the second.
+    pub fn new(
+        client: Client,
+        instance: String,
+        metrics: Arc<Metrics>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (events, mut receiver) = Self::channel();
         let recorder =
             Recorder::new(client, Reporter { controller: "callplane-operator".into(), instance: Some(instance) });
         let write = async move {
             while let Some((event, about)) = receiver.recv().await {
-                let publish = recorder.publish(&event, &about);
-                match tokio::time::timeout(crate::api::WRITE_TIMEOUT, publish).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::debug!(%error, reason = event.reason, "event not written"),
-                    Err(_) => tracing::debug!(reason = event.reason, "event not written in time"),
+                let written = match tokio::time::timeout(WRITE_TIMEOUT, recorder.publish(&event, &about)).await {
+                    Ok(written) => written.map_err(|error| WriteError::of(KIND, error)),
+                    Err(_) => Err(WriteError::Timeout { kind: KIND }),
+                };
+                metrics.wrote(KIND, "publish", written.as_ref().map_or_else(WriteError::reason, |()| "ok"));
+                if let Err(error) = written {
+                    tracing::debug!(%error, reason = event.reason, "event not written");
                 }
             }
         };

@@ -22,12 +22,12 @@ pub struct Reconcile {
     pub result: &'static str,
 }
 
-/// Of a write to the API server.
+/// Of a write to the API server: everything that the operator asks of it that is no read, events and its own Lease included.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Write {
     /// Kind, with the subresource.
     pub kind: &'static str,
-    /// `create`, `apply`, `patch`, `replace` or `delete`.
+    /// `create`, `apply`, `patch`, `replace` or `delete`; `publish` of an `Event`: a create, or a patch of one that was told before.
     pub verb: &'static str,
     /// `ok` or the reason of the error.
     pub result: &'static str,
@@ -186,6 +186,11 @@ impl Metrics {
     pub fn reconciled(&self, controller: &'static str, result: &'static str, took: Duration) {
         self.reconciles.get_or_create(&Reconcile { controller, result }).inc();
         self.reconcile_seconds.get_or_create(&Controller { controller }).observe(took.as_secs_f64());
+    }
+
+    /// Counts a write.
+    pub fn wrote(&self, kind: &'static str, verb: &'static str, result: &'static str) {
+        self.writes.get_or_create(&Write { kind, verb, result }).inc();
     }
 
     /// As text (OpenMetrics 1.0).

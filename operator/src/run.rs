@@ -48,7 +48,7 @@ pub async fn run(namespace: String, config: Run) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let claim = Arc::new(Claim::default());
     let me = format!("{}_{}", config.identity, chance());
-    let (events, publish) = Events::new(client.clone(), config.identity.clone());
+    let (events, publish) = Events::new(client.clone(), config.identity.clone(), Arc::clone(&metrics));
     // Probes go to pods, without TLS: an image without certificate authorities will do.
     let probe = reqwest::Client::builder()
         .tls_certs_only([])
@@ -88,7 +88,7 @@ pub async fn run(namespace: String, config: Run) -> anyhow::Result<()> {
     if duties.turn.is_some() {
         let _ = ctx.turns.set(Arc::default());
     }
-    let election = Election::new(client, &namespace, me, claim, clock);
+    let election = Election::new(client, &namespace, me, claim, clock, Arc::clone(&ctx.metrics));
     let election = begin(&ctx, &watches, election, duties, synced, stop.clone(), &mut tasks);
 
     tokio::select! {

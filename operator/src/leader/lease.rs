@@ -11,10 +11,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Claim, LEASE_DURATION, LEASE_NAME, LOOK_EVERY, Observed, Step, decide};
-use crate::{clock::Clock, streak::Streak};
+use crate::{api::WriteError, clock::Clock, metrics::Metrics, streak::Streak};
 
 /// Longest time for one request about the lease.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+
+const KIND: &str = "Lease";
 
 /// Whether this replica leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,18 +33,27 @@ pub struct Election {
     me: String,
     claim: Arc<Claim>,
     clock: Clock,
+    metrics: Arc<Metrics>,
     observed: Observed,
     streak: Streak,
 }
 
 impl Election {
     /// A candidate named `me` for the lease in `namespace`.
-    pub fn new(client: Client, namespace: &str, me: String, claim: Arc<Claim>, clock: Clock) -> Self {
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        me: String,
+        claim: Arc<Claim>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
             me,
             claim,
             clock,
+            metrics,
             observed: Observed::default(),
             streak: Streak::default(),
         }
@@ -97,9 +108,9 @@ impl Election {
         let sent = self.clock.now();
         let lease = self.next_lease(takes, sent.wall);
         let answer = if step == Step::Create {
-            timed(self.api.create(&PostParams::default(), &lease)).await
+            self.counted("create", timed(self.api.create(&PostParams::default(), &lease)).await)
         } else {
-            timed(self.api.replace(LEASE_NAME, &PostParams::default(), &lease)).await
+            self.replace(&lease).await
         };
         match answer {
             Ok(lease) => {
@@ -112,9 +123,7 @@ impl Election {
                 super::RENEW_EVERY
             }
             Err(error) => {
-                if !matches!(&error, LeaseError::Api(e) if matches!(&**e, kube::Error::Api(s) if s.is_conflict() || s.is_already_exists()))
-                    && self.streak.failed()
-                {
+                if !matches!(error, LeaseError::Api(WriteError::Conflict { .. })) && self.streak.failed() {
                     tracing::warn!(%error, "cannot write the leader lease");
                 }
                 // Whatever happened, the next look shows it. The claim runs on until it expires by itself.
@@ -150,10 +159,19 @@ impl Election {
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = Some(String::new());
         }
-        match timed(self.api.replace(LEASE_NAME, &PostParams::default(), &lease)).await {
+        match self.replace(&lease).await {
             Ok(_) => tracing::info!("gave the leader lease back"),
             Err(error) => tracing::warn!(%error, "cannot give the leader lease back; it expires by itself"),
         }
+    }
+
+    async fn replace(&self, lease: &Lease) -> Result<Lease, LeaseError> {
+        self.counted("replace", timed(self.api.replace(LEASE_NAME, &PostParams::default(), lease)).await)
+    }
+
+    fn counted<T>(&self, verb: &'static str, answer: Result<T, LeaseError>) -> Result<T, LeaseError> {
+        self.metrics.wrote(KIND, verb, answer.as_ref().map_or_else(LeaseError::reason, |_| "ok"));
+        answer
     }
 
     fn next_lease(&self, takes: bool, now: jiff::Timestamp) -> Lease {
@@ -182,13 +200,23 @@ enum LeaseError {
     #[error("no answer within {}s", REQUEST_TIMEOUT.as_secs())]
     Timeout,
     #[error("{0}")]
-    Api(Box<kube::Error>),
+    Api(WriteError),
+}
+
+impl LeaseError {
+    /// As one word for metrics.
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Timeout => "Timeout",
+            Self::Api(error) => error.reason(),
+        }
+    }
 }
 
 async fn timed<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, LeaseError> {
     match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(LeaseError::Api(Box::new(error))),
+        Ok(Err(error)) => Err(LeaseError::Api(WriteError::of(KIND, error))),
         Err(_) => Err(LeaseError::Timeout),
     }
 }
