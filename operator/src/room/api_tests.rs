@@ -204,6 +204,34 @@ async fn a_room_goes_in_its_time_after_the_end_and_not_at_the_next_resync() {
     assert_eq!((requests(&server, "PATCH"), requests(&server, "DELETE")), (1, 1));
 }
 
+#[tokio::test]
+async fn a_call_that_ends_by_itself_is_told_to_people_once_and_one_that_was_ended_is_not() {
+    type Change = fn(&mut CallRoom);
+    let cases: [(&str, Change, &[&str]); 3] = [
+        ("MaxDuration", |r| r.spec.lifetime.max_duration_seconds = Some(60), &["Normal MaxDuration CallRoom/r"]),
+        ("EmptyTimeout", |r| r.spec.lifetime.empty_timeout_seconds = Some(60), &["Normal EmptyTimeout CallRoom/r"]),
+        ("EndedBySpec", |r| r.spec.ended = true, &[]),
+    ];
+    for (reason, change, expected) in cases {
+        let server = Shared::default();
+        let ctx = of_two_nodes(&server, true);
+        let mut over = placed("r", 5, 4, "a");
+        change(&mut over);
+        // It began long ago by the clock of this machine, and its node has had nobody all along.
+        over.status.as_mut().unwrap().started_at = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+        put(&server, &over);
+        sees(&ctx, over);
+        let empty = reporting(node("a", 9, 100), 9, 3600, &[("r", 1, 0)]);
+        ctx.cluster().apply_node(empty, ctx.clock.now().mono);
+        for _ in 0..2 {
+            assert!(matches!(reconcile(key("r"), Arc::clone(&ctx)).await, Next::After(_)));
+        }
+        let conditions = room_at(&server, "r").status.unwrap().conditions;
+        assert!(conditions.iter().any(|c| c.type_ == "Ended" && c.reason == reason), "{conditions:?}");
+        assert_eq!(told(&server), expected, "{reason}");
+    }
+}
+
 /// The gateway's words about the room, as its own write.
 fn gateway_says(server: &Shared, version: u64, presence: Presence) {
     let mut room = room_at(server, "r");

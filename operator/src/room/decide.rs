@@ -38,6 +38,25 @@ const ATTEST_AGAIN: Duration = Duration::from_secs(2);
 /// The same while the node is silent or its report old.
 const SILENCE_AGAIN: Duration = Duration::from_secs(10);
 
+/// Reasons of `Ended`.
+pub mod end {
+    /// `spec.ended` was set.
+    pub const BY_SPEC: &str = "EndedBySpec";
+    /// `maxDurationSeconds` are over.
+    pub const MAX_DURATION: &str = "MaxDuration";
+    /// Nobody was there for `emptyTimeoutSeconds`.
+    pub const EMPTY_TIMEOUT: &str = "EmptyTimeout";
+
+    /// One of them in words for people.
+    pub fn in_words(reason: &str) -> &'static str {
+        match reason {
+            EMPTY_TIMEOUT => "nobody was in the call for its emptyTimeoutSeconds",
+            MAX_DURATION => "the call lasted its maxDurationSeconds",
+            _ => "spec.ended was set",
+        }
+    }
+}
+
 /// What to do for a room.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -194,14 +213,14 @@ fn after_end(world: &World<'_>, current: &CallRoomStatus, now: Now) -> Plan {
 fn end_reason(world: &World<'_>, current: &CallRoomStatus, now: Now) -> (Option<&'static str>, Option<Duration>) {
     let lifetime = &world.room.spec.lifetime;
     if world.room.spec.ended {
-        return (Some("EndedBySpec"), None);
+        return (Some(end::BY_SPEC), None);
     }
     // It can be joined a little before it begins, and nobody need be there by then.
     let begins = world.room.spec.scheduled_time.as_ref().map(|at| at.0);
     let mut again = None;
     if let (Some(limit), Some(started)) = (lifetime.max_duration_seconds.filter(|s| *s > 0), &current.started_at) {
         match remaining(begins.map_or(started.0, |begins| begins.max(started.0)), seconds(limit), now.wall) {
-            Duration::ZERO => return (Some("MaxDuration"), None),
+            Duration::ZERO => return (Some(end::MAX_DURATION), None),
             rest => again = Some(rest),
         }
     }
@@ -215,7 +234,7 @@ fn end_reason(world: &World<'_>, current: &CallRoomStatus, now: Now) -> (Option<
         };
         let since_begin = begins.map_or(Duration::ZERO, |begins| remaining(begins, seconds(timeout), now.wall));
         match rest.map(|rest| rest.max(since_begin)) {
-            Some(Duration::ZERO) => return (Some("EmptyTimeout"), None),
+            Some(Duration::ZERO) => return (Some(end::EMPTY_TIMEOUT), None),
             rest => again = soonest(again, rest),
         }
     }
@@ -304,15 +323,10 @@ fn ended(world: &World<'_>, current: &CallRoomStatus, reason: &'static str, now:
     let condition = |type_, status, reason, message: &str| {
         condition(&current.conditions, type_, status, reason, message, generation, at)
     };
-    let why = match reason {
-        "EmptyTimeout" => "nobody was in the call for its emptyTimeoutSeconds",
-        "MaxDuration" => "the call lasted its maxDurationSeconds",
-        _ => "spec.ended was set",
-    };
     let conditions: Vec<Condition> = vec![
         condition(condition::room::PLACED, Status::False, "Ended", ""),
         condition(condition::room::READY, Status::False, "Ended", ""),
-        condition(condition::room::ENDED, Status::True, reason, why),
+        condition(condition::room::ENDED, Status::True, reason, end::in_words(reason)),
     ];
     CallRoomStatus {
         observed_generation: generation,

@@ -6,7 +6,7 @@ use callplane_crds::{CallRoom, RouteMode};
 use kube::runtime::events::EventType;
 
 use super::{
-    decide::{Move, Plan, Verdict},
+    decide::{Move, Plan, Verdict, end},
     place::Refusal,
 };
 use crate::{
@@ -78,7 +78,13 @@ pub fn report(outcome: &Outcome<'_>, ctx: &Context) {
             tracing::warn!(room = %key, reason = refusal.reason(), %refusal, "no node takes the room");
             ctx.events.tell(room, EventType::Warning, refusal.reason(), "Place", refused(room, refusal));
         }
-        Verdict::Ended(reason) => tracing::info!(room = %key, reason, "ended"),
+        Verdict::Ended(reason) => {
+            tracing::info!(room = %key, reason, "ended");
+            // Whoever set spec.ended knows.
+            if *reason != end::BY_SPEC {
+                ctx.events.tell(room, EventType::Normal, reason, "End", end::in_words(reason).to_owned());
+            }
+        }
         Verdict::Expired => tracing::info!(room = %key, "deleted after its time"),
         Verdict::Refused(_) | Verdict::Updated | Verdict::Unchanged => {}
     }
