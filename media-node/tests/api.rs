@@ -146,13 +146,23 @@ async fn what_a_body_may_not_be_is_said_by_name() {
     let server = Server::with_room().await;
     let send = server.transport("ann", "send").await;
     let produce_path = format!("/transports/{send}/produce");
+    let before = server.get("ann").await;
+    server.orders();
     let post = |body: String| {
         server.room("ann", Method::POST, &produce_path).header("content-type", "application/json").body(body)
     };
 
     refused(answer(post("{".into())).await, StatusCode::BAD_REQUEST, "malformed-json");
-    let body = refused(answer(post(r#"{"kind": "smell"}"#.into())).await, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
-    assert!(body["detail"].as_str().unwrap().contains("kind"), "{body}");
+    // JSON, but of another type or another value than the field's.
+    for (body, named) in [
+        (r#"{"kind": "smell"}"#, "kind"),
+        (r#"{"kind": "audio", "rtpParameters": 7}"#, "rtpParameters"),
+        (r#"{"kind": "audio"}"#, "rtpParameters"),
+    ] {
+        let body = refused(answer(post(body.into())).await, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
+        assert!(body["detail"].as_str().unwrap().contains(named), "{body}");
+    }
+    refused(answer(post("[]".into())).await, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
     refused(answer(post(" ".repeat(70_000))).await, StatusCode::PAYLOAD_TOO_LARGE, "too-large");
     let text = server.room("ann", Method::POST, "/transports").header("content-type", "text/plain").body("{}");
     refused(answer(text).await, StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json");
@@ -166,6 +176,13 @@ async fn what_a_body_may_not_be_is_said_by_name() {
     let path = format!("/transports/{send}/connect");
     let problem = refused(server.post("ann", &path, connect).await, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
     assert_eq!(problem["field"], "dtlsParameters.fingerprints[0].value");
+
+    let after = server.get("ann").await;
+    assert_eq!((&after, &after.1["producers"]), (&before, &json!([])), "nothing changed");
+    assert_eq!(format!("{:?}", server.orders()), "[]", "nor was the media loop told anything");
+    // And nothing is in the way of a sound one.
+    let sound = capture("12-produce-audio-opus")["request"].clone();
+    assert_eq!(server.post("ann", &produce_path, sound).await.0, StatusCode::CREATED);
 }
 
 #[tokio::test]
