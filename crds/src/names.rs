@@ -20,9 +20,11 @@ pub const MEDIA_NODE_MANAGER: &str = "callplane-media-node";
 /// Field manager of the gateway's `status.presence`.
 pub const GATEWAY_MANAGER: &str = "callplane-gateway";
 
-/// Secret with the key that signs join tokens: `private.pem` (PKCS#8, ES256) and `kid`. Never mounted into a media node.
+/// Secret with the key that signs join tokens and share links, `private.pem` (PKCS#8, ES256) with its `kid`, and with the
+/// next one as `next.pem`. Never mounted into a media node.
 pub const JOIN_KEYS_SECRET: &str = "callplane-join-keys";
-/// Secret with the public half as `jwks.json`, mounted into every media node.
+/// Secret that lists public keys: those whose join tokens are believed as `jwks.json`, and those that signed before as
+/// `previous.json`. Mounted into every media node and gateway.
 pub const JOIN_PUBLIC_SECRET: &str = "callplane-join-public";
 /// Secret with the shared secret of TURN as `secret` and the servers as `urls`, one a line. Mounted into the gateway.
 pub const TURN_SECRET: &str = "callplane-turn";

@@ -6,7 +6,7 @@ use callplane_crds::CallId;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
-use crate::turn::TurnArgs;
+use crate::{keys::JoinKeyArgs, turn::TurnArgs};
 
 /// The operator of callplane: decides where calls run and how much capacity there is.
 #[derive(Clone, Debug, Parser)]
@@ -47,6 +47,10 @@ pub struct Run {
     /// Rooms that are written at the same time, 16 to 512.
     #[arg(long, env = "ROOM_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(16..=512))]
     pub room_concurrency: u16,
+
+    /// When the keys of join tokens change.
+    #[command(flatten)]
+    pub join_keys: JoinKeyArgs,
 
     /// How TURN is provided for.
     #[command(flatten)]
@@ -179,6 +183,8 @@ mod tests {
             &["--room-concurrency", "4"],
             &["--admin-listen", "9090"],
             &["--log", "callplane=loud"],
+            &["--join-key-rotation", "1h"],
+            &["--join-key-lead", "0"],
             &["--turn-url", "stun:turn.example.org"],
             &["--turn-overlap", "1s"],
             &["--turn-rotation", "soon"],

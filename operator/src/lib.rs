@@ -26,7 +26,7 @@
 //! | | `pods` | get, list, watch, create |
 //! | `policy` | `poddisruptionbudgets` | get, create, update |
 //! | `coordination.k8s.io` | `leases` | get, list, watch, create, update |
-//! | | `secrets` | create; get on `callplane-join-keys`, `callplane-join-public`, `callplane-turn`, `callplane-coturn`, `callplane-redis`, `callplane-postgresql`; patch on `callplane-join-public`, `callplane-coturn`; update on `callplane-turn` |
+//! | | `secrets` | create; get on `callplane-join-keys`, `callplane-join-public`, `callplane-turn`, `callplane-coturn`, `callplane-redis`, `callplane-postgresql`; patch on `callplane-join-public`, `callplane-coturn`; update on `callplane-join-keys`, `callplane-turn` |
 //!
 //! `apply-crds` needs get, create and update on `customresourcedefinitions`; `self-test` needs get, list,
 //! watch, create and delete on `callrooms`; `join-token` needs get on both `callrooms` and the Secret

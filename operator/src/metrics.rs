@@ -97,6 +97,10 @@ pub struct Metrics {
     pub nodes: Family<State, Gauge>,
     /// Errors of watches.
     pub watch_errors: Family<State, Counter>,
+    /// Public keys whose join tokens are believed at present.
+    pub join_keys: Gauge,
+    /// Keys of join tokens that were replaced.
+    pub join_key_rotations: Counter,
     /// 1 while Redis answers.
     pub turn_redis_up: Gauge,
     /// Shared secrets of TURN that are good at present.
@@ -135,6 +139,8 @@ impl Metrics {
             leader: Gauge::default(),
             nodes: Family::default(),
             watch_errors: Family::default(),
+            join_keys: Gauge::default(),
+            join_key_rotations: Counter::default(),
             turn_redis_up: Gauge::default(),
             turn_secrets: Gauge::default(),
             turn_rotations: Counter::default(),
@@ -175,6 +181,8 @@ impl Metrics {
         r.register("leader", "1 while this replica leads", metrics.leader.clone());
         r.register("nodes", "MediaNodes by standing", metrics.nodes.clone());
         r.register("watch_errors", "Errors of watches by kind", metrics.watch_errors.clone());
+        r.register("join_keys", "Public keys whose join tokens are believed at present", metrics.join_keys.clone());
+        r.register("join_key_rotations", "Keys of join tokens that were replaced", metrics.join_key_rotations.clone());
         r.register("turn_redis_up", "1 while the Redis that coturn looks in answers", metrics.turn_redis_up.clone());
         r.register("turn_secrets", "Shared secrets of TURN that are good at present", metrics.turn_secrets.clone());
         r.register("turn_rotations", "Shared secrets of TURN that were replaced", metrics.turn_rotations.clone());

@@ -84,6 +84,7 @@ pub async fn run(namespace: String, config: Run) -> anyhow::Result<()> {
         room_concurrency: usize::from(config.room_concurrency),
         turn: config.turn.settings(),
         database: config.postgresql_address,
+        join_keys: config.join_keys.policy(),
     };
     if duties.turn.is_some() {
         let _ = ctx.turns.set(Arc::default());
@@ -108,6 +109,8 @@ struct Duties {
     turn: Option<turn::Settings>,
     /// Where the database is whose password is made.
     database: Option<String>,
+    /// When the keys of join tokens change.
+    join_keys: keys::Policy,
 }
 
 /// Starts the watches, and returns the candidacy, which ends some time after `stop`.
@@ -149,7 +152,7 @@ fn begin(
 async fn act_while_leading(
     ctx: Arc<Context>,
     mut leads: channel::Receiver<Leading>,
-    Duties { room_concurrency, turn, database }: Duties,
+    Duties { room_concurrency, turn, database, join_keys }: Duties,
     idle: channel::Sender<bool>,
 ) {
     loop {
@@ -158,8 +161,7 @@ async fn act_while_leading(
         }
         idle.send_replace(false);
         let mut controllers = JoinSet::new();
-        let of_keys = Arc::clone(&ctx);
-        controllers.spawn(keep("join keys", async move || keys::ensure(&of_keys.writer, &of_keys.namespace).await));
+        controllers.spawn(keys::keep(Arc::clone(&ctx), join_keys));
         if let Some(address) = database.clone() {
             let of_database = Arc::clone(&ctx);
             controllers.spawn(keep("password of the database", async move || {

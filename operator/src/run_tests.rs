@@ -33,7 +33,8 @@ async fn nothing_is_written_and_nobody_runs_for_leader_before_all_caches_are_com
     let (claim, clock) = (Arc::<Claim>::default(), Clock::start());
     let ctx = crate::fake::candidate(&server, Arc::clone(&claim), clock, Cluster::new(LEASE_NAME));
     let election = Election::new(client(&server), NAMESPACE, "me".into(), claim, clock, Arc::clone(&ctx.metrics));
-    let duties = Duties { room_concurrency: 16, turn: None, database: None };
+    let join_keys = keys::Policy { rotation: None, lead: Duration::from_secs(300) };
+    let duties = Duties { room_concurrency: 16, turn: None, database: None, join_keys };
     let (synced, complete) = channel::channel(false);
     let admin = Admin { ctx: Arc::clone(&ctx), synced: complete };
     let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());

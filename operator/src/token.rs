@@ -14,8 +14,10 @@ use thiserror::Error;
 
 use crate::keys::{self, JoinKey, KeysError};
 
-/// Longest time that a token is good for.
+/// Longest time that a join token is good for, and a consent token.
 pub const LONGEST: Duration = Duration::from_secs(600);
+/// Longest time that a share link is good for, in seconds: 30 days.
+pub const LONGEST_LINK: u32 = 2_592_000;
 
 /// Who is to be let into what.
 #[derive(Clone, Debug)]

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     cluster::fixtures::{key, room},
     fake::{NAMESPACE, elsewhere, of_two_nodes, put, sees, stored},
-    keys::{self, PRIVATE},
+    keys::{self, NEXT, PRIVATE},
     secret::text,
 };
 
@@ -58,7 +58,16 @@ async fn nothing_secret_is_logged_measured_or_put_into_other_objects() {
 
     let server = crate::fake::Shared::default();
     let ctx = of_two_nodes(&server, true);
-    keys::ensure(&ctx.writer, NAMESPACE).await.unwrap();
+    let days = Some(Duration::from_secs(86_400));
+    let join_keys = keys::Keeper::new(&ctx, keys::Policy { rotation: days, lead: Duration::from_secs(300) });
+    join_keys.look().await;
+    // Old enough for another one.
+    let kept: Secret = stored(&server, JOIN_KEYS_SECRET).unwrap();
+    let aged = keys::Keys { since: Some(Timestamp::UNIX_EPOCH), ..keys::Keys::read(&kept).unwrap() };
+    put(&server, &aged.secret(Some(&kept)));
+    for _ in 0..4 {
+        join_keys.look().await;
+    }
     store::redis_url(&ctx.writer, NAMESPACE, "callplane-redis.team.svc:6379").await.unwrap();
     store::ensure_postgresql(&ctx.writer, NAMESPACE, "callplane-postgresql.team.svc:5432").await.unwrap();
     let settings = Settings {
@@ -94,10 +103,11 @@ async fn nothing_secret_is_logged_measured_or_put_into_other_objects() {
         text(&secret(REDIS_SECRET), "password").unwrap(),
         text(&secret(POSTGRESQL_SECRET), "password").unwrap(),
         text(&secret(JOIN_KEYS_SECRET), PRIVATE).unwrap().lines().nth(1).unwrap().to_owned(),
+        text(&secret(JOIN_KEYS_SECRET), NEXT).unwrap().lines().nth(1).unwrap().to_owned(),
         servers[0]["credential"].as_str().unwrap().to_owned(),
     ];
     secrets.extend(Keys::read(&secret(TURN_SECRET)).unwrap().valid());
-    assert_eq!(secrets.len(), 7, "the present secret and the next one are among them");
+    assert_eq!(secrets.len(), 8, "the present secret and the next one are among them");
 
     // Nothing is answered any more, and then what is there makes no sense.
     server.lock().unwrap().fails.push(("GET".into(), 503));
@@ -110,9 +120,14 @@ async fn nothing_secret_is_logged_measured_or_put_into_other_objects() {
     keeper.look(Duration::ZERO).await;
 
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    for known in
-        ["made the key of join tokens", "made the next shared secret", "is left as it is", "Redis", POSTGRESQL_SECRET]
-    {
+    for known in [
+        "made the key of join tokens",
+        "made the next key of join tokens",
+        "made the next shared secret",
+        "is left as it is",
+        "Redis",
+        POSTGRESQL_SECRET,
+    ] {
         assert!(log.contains(known), "{known} is not in {log}");
     }
     assert_eq!(stored::<CallRoom>(&server, "r").unwrap().status.unwrap().turn_secret_name.as_deref(), Some("r-turn"));
