@@ -54,7 +54,8 @@ pub struct Serve {
     /// Base of the URLs that clients are told, such as https://calls.example.org. Without it they are told paths.
     #[arg(long, env = "CALLPLANE_PUBLIC_URL", default_value = "", value_parser = public_url)]
     pub public_url: String,
-    /// Directory with private.pem, the key that signs join tokens. Re-read every 5 s.
+    /// Directory with private.pem, the key that signs join tokens and share links; jwks.json, the keys whose join tokens are
+    /// believed besides; and previous.json, those whose share links are. Re-read every 5 s.
     #[arg(long, env = "CALLPLANE_JOIN_KEYS", value_name = "PATH", default_value = "/etc/callplane/join-keys")]
     pub join_keys: PathBuf,
     /// Directory with one file for each backend that may call: its name is the caller's, its content the SHA-256 of

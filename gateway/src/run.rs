@@ -67,14 +67,14 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let web = config.web_root.as_deref().map(Web::read).transpose().context("--web-root")?.unwrap_or_default();
     let (issuer, source) = (config.issuer(), config.records());
     let (clock, metrics, closing) = (Clock::start(), Metrics::default(), CancellationToken::new());
-    let signer = Signer::new(config.join_keys, clock.now());
+    let signer = Signer::new(config.join_keys);
     let api_keys = ApiKeys::new(config.api_keys).context("cannot read the API keys")?;
     let passwords = Passwords::new(Secrets::new(client.clone(), &config.namespace));
     let turn = TurnServers::new(config.turn_secret, config.turn_url);
 
     let mut tasks = JoinSet::new();
     tasks.spawn(turn.clone().keep_reading());
-    tasks.spawn(signer.clone().keep_reading(clock));
+    tasks.spawn(signer.clone().keep_reading());
     tasks.spawn(api_keys.clone().keep_reading());
     tasks.spawn(passwords.clone().keep_ready());
     let oidc = issuer.map(Oidc::new).transpose().context("--oidc-issuer")?;

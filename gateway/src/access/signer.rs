@@ -1,17 +1,19 @@
-//! The key that signs join tokens and share links, from a mounted Secret that may change.
+//! The keys of join tokens and share links, from mounted Secrets that may change: one signs, several are believed.
+//!
+//! Which are believed is the operator's to say, in files: so every replica says the same, and says it again after a
+//! restart. A key that signed before is believed of share links for as long as they last, and of join tokens, by which
+//! people get into calls, only for minutes.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, ErrorKind, Read as _},
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use callplane_crds::names::TOKEN_ISSUER;
-use callplane_operator::{
-    clock::{Clock, Now},
-    keys::{JoinKey, PRIVATE},
-};
+use callplane_operator::keys::{JWKS, JoinKey, Jwk as PublicKey, PREVIOUS, PRIVATE, Previous, Public};
 use jiff::Timestamp;
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation,
@@ -19,31 +21,48 @@ use jsonwebtoken::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::claims::LINK_AUDIENCE;
 use crate::{Code, Problem};
 
 /// How often the directory is read again.
 const RELOAD: Duration = Duration::from_secs(5);
-/// How long a key that was replaced is still believed and published: longer than any join token lives.
-const OVERLAP: Duration = Duration::from_secs(900);
 /// Clock skew that is forgiven, in seconds.
 const LEEWAY: i64 = 5;
 /// Longest token that is looked at.
 const MAX_TOKEN: usize = 8 * 1024;
-/// Longest private key that is read.
+/// Longest private key, and longest list of public keys, that is read.
 const MAX_KEY: u64 = 16 * 1024;
+const MAX_LIST: u64 = 256 * 1024;
 
 /// Signs and verifies. Clones are the same.
 #[derive(Clone)]
 pub struct Signer {
     directory: PathBuf,
-    keys: Arc<RwLock<Keys>>,
+    keys: Arc<RwLock<Arc<Keys>>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Keys {
     current: Option<Arc<JoinKey>>,
-    /// Public keys, the current one first, with the time until which each is good.
-    public: Vec<(Jwk, Option<Duration>)>,
+    /// Those that are believed besides.
+    tokens: Vec<PublicKey>,
+    /// Those that signed before.
+    previous: Vec<Previous>,
+}
+
+impl Keys {
+    /// Whose join tokens are believed, the one that signs first.
+    fn of_tokens(&self) -> impl Iterator<Item = &PublicKey> {
+        let current = self.current.as_ref().map(|key| key.jwk());
+        let is_current = move |key: &PublicKey| current.is_some_and(|current| current.kid == key.kid);
+        current.into_iter().chain(self.tokens.iter().filter(move |key| !is_current(key)))
+    }
+
+    /// The key `id`, if what it signed for `audience` is believed at `now`.
+    fn find(&self, id: &str, audience: &str, now: Timestamp) -> Option<&PublicKey> {
+        let previous = self.previous.iter().filter(|previous| audience == LINK_AUDIENCE && previous.links_until > now);
+        self.of_tokens().chain(previous.map(|previous| &previous.jwk)).find(|key| key.kid == id)
+    }
 }
 
 /// When a token is good.
@@ -54,49 +73,65 @@ struct Times {
 }
 
 impl Signer {
-    /// With `private.pem` of `directory`. When it is not there it may come.
-    pub fn new(directory: PathBuf, now: Now) -> Self {
+    /// With `private.pem`, `jwks.json` and `previous.json` of `directory`. What is not there may come.
+    pub fn new(directory: PathBuf) -> Self {
         let signer = Self { directory, keys: Arc::default() };
-        signer.reload(now);
+        signer.reload();
         signer
     }
 
-    /// Reads the key again for as long as it is polled. What cannot be read leaves the earlier one good.
-    pub async fn keep_reading(self, clock: Clock) {
+    /// Reads the keys again for as long as it is polled. What cannot be read leaves the earlier ones good.
+    pub async fn keep_reading(self) {
         loop {
             tokio::time::sleep(RELOAD).await;
-            self.reload(clock.now());
+            self.reload();
         }
     }
 
-    pub(crate) fn reload(&self, now: Now) {
-        let key = match self.read() {
-            Ok(key) => key,
-            Err(error) => {
-                tracing::warn!(%error, "no key of join tokens could be read");
-                return;
+    /// Reads the keys again.
+    pub fn reload(&self) {
+        let known = self.keys();
+        let mut keys = Keys::clone(&known);
+        match self.file(PRIVATE, MAX_KEY).and_then(|pem| JoinKey::from_pem(&pem).map_err(io::Error::other)) {
+            Ok(key) => {
+                if known.current.as_ref().is_none_or(|current| current.kid != key.kid) {
+                    tracing::info!(kid = key.kid, "the key of join tokens");
+                }
+                keys.current = Some(Arc::new(key));
             }
-        };
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        keys.public.retain(|(_, until)| until.is_none_or(|until| until > now.mono));
-        if keys.current.as_ref().is_some_and(|current| current.kid == key.kid) {
-            return;
+            Err(error) => tracing::warn!(%error, "no key of join tokens could be read"),
         }
-        let Ok(set) = serde_json::from_str::<JwkSet>(&key.jwks()) else { return };
-        tracing::info!(kid = key.kid, "the key of join tokens");
-        for (_, until) in &mut keys.public {
-            until.get_or_insert(now.mono + OVERLAP);
+        match self.list(JWKS, Public::tokens_in) {
+            Ok(tokens) => keys.tokens = tokens,
+            Err(error) => tracing::warn!(%error, "keeping the earlier public keys of join tokens"),
         }
-        keys.public.splice(0..0, set.keys.into_iter().map(|jwk| (jwk, None)));
-        keys.current = Some(Arc::new(key));
+        match self.list(PREVIOUS, Public::previous_in) {
+            Ok(previous) => keys.previous = previous,
+            Err(error) => tracing::warn!(%error, "keeping the earlier public keys of share links"),
+        }
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 
-    fn read(&self) -> Result<JoinKey, io::Error> {
-        let path = self.directory.join(PRIVATE);
-        if fs::metadata(&path)?.len() > MAX_KEY {
-            return Err(io::Error::other("private.pem is too long to be a key"));
+    /// The public keys in the file `name`; none when there is none, as where nobody but this signs.
+    fn list<K>(&self, name: &str, parse: fn(&str) -> serde_json::Result<Vec<K>>) -> Result<Vec<K>, io::Error> {
+        match self.file(name, MAX_LIST) {
+            Ok(text) => parse(&text).map_err(io::Error::from),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
         }
-        JoinKey::from_pem(&fs::read_to_string(&path)?).map_err(io::Error::other)
+    }
+
+    fn file(&self, name: &str, longest: u64) -> Result<String, io::Error> {
+        let mut text = String::new();
+        fs::File::open(self.directory.join(name))?.take(longest + 1).read_to_string(&mut text)?;
+        match u64::try_from(text.len()).is_ok_and(|length| length <= longest) {
+            true => Ok(text),
+            false => Err(io::Error::other(format!("{name} is too long to be what it should"))),
+        }
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The key to sign with.
@@ -104,8 +139,8 @@ impl Signer {
     /// # Errors
     /// [`Code::NoSigningKey`].
     pub fn key(&self) -> Result<Arc<JoinKey>, Problem> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.current.clone().ok_or_else(|| Problem::new(Code::NoSigningKey, "there is no key to sign tokens with yet"))
+        let current = self.keys().current.clone();
+        current.ok_or_else(|| Problem::new(Code::NoSigningKey, "there is no key to sign tokens with yet"))
     }
 
     /// Whether there is a key.
@@ -113,10 +148,10 @@ impl Signer {
         self.key().is_ok()
     }
 
-    /// The public halves, those that were replaced a moment ago included.
+    /// The public keys of join tokens: of the one that signs, of the next one some time before it does, and of the one
+    /// before it for as long as its join tokens last.
     pub fn jwks(&self) -> JwkSet {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        JwkSet { keys: keys.public.iter().map(|(jwk, _)| jwk.clone()).collect() }
+        JwkSet { keys: self.keys().of_tokens().filter_map(jwk).collect() }
     }
 
     /// A token that says `claims`.
@@ -134,7 +169,7 @@ impl Signer {
         })
     }
 
-    /// What `token` says, if one of our keys signed it for `audience` and it is good at `now`.
+    /// What `token` says, if a key that is believed signed it for `audience` and it is good at `now`.
     ///
     /// # Errors
     /// [`Code::CredentialsInvalid`], [`Code::CredentialsExpired`].
@@ -148,9 +183,9 @@ impl Signer {
         if header.alg != Algorithm::ES256 || header.crit.is_some() {
             return Err(foreign());
         }
-        let set = self.jwks();
-        let jwk = header.kid.as_deref().and_then(|kid| set.find(kid)).ok_or_else(foreign)?;
-        let key = DecodingKey::from_jwk(jwk).map_err(|_| foreign())?;
+        let keys = self.keys();
+        let key = header.kid.as_deref().and_then(|kid| keys.find(kid, audience, now)).and_then(jwk);
+        let key = key.and_then(|jwk| DecodingKey::from_jwk(&jwk).ok()).ok_or_else(foreign)?;
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_audience(&[audience]);
         validation.set_issuer(&[TOKEN_ISSUER]);
@@ -168,86 +203,11 @@ impl Signer {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use callplane_crds::names::TOKEN_AUDIENCE;
-    use callplane_operator::token::{self, Invitation};
-
-    use super::*;
-    use crate::{
-        access::{JoinClaims, LinkClaims, LinkId, Role, claims::LINK_AUDIENCE},
-        testing::Scratch,
-    };
-
-    fn at(seconds: i64) -> Now {
-        Now {
-            mono: Duration::from_secs(seconds.unsigned_abs()),
-            wall: Timestamp::from_second(1_800_000_000 + seconds).unwrap(),
-        }
-    }
-
-    fn join_token(signer: &Signer, now: Now) -> String {
-        let invitation = Invitation {
-            room: "team.standup".parse().unwrap(),
-            user: "ann".into(),
-            name: None,
-            role: "host".into(),
-            ttl: Duration::from_secs(600),
-        };
-        token::sign(&signer.key().unwrap(), &invitation, "", 3, now.wall).unwrap()
-    }
-
-    #[test]
-    fn a_replaced_key_is_believed_for_as_long_as_its_tokens_may_live_and_no_longer() {
-        let scratch = Scratch::new();
-        let signer = Signer::new(scratch.path().to_owned(), at(0));
-        assert_eq!(signer.key().unwrap_err().code(), Code::NoSigningKey);
-        let write = |key: &JoinKey| fs::write(scratch.path().join(PRIVATE), &key.pem).unwrap();
-        write(&JoinKey::generate().unwrap());
-        signer.reload(at(1));
-        let old = join_token(&signer, at(1));
-        write(&JoinKey::generate().unwrap());
-        signer.reload(at(2));
-        assert_eq!(signer.jwks().keys.len(), 2);
-        let claims: JoinClaims = signer.verify(&old, TOKEN_AUDIENCE, at(599).wall).unwrap();
-        assert_eq!((claims.sub.as_str(), claims.epoch), ("ann", 3));
-        let expired = signer.verify::<JoinClaims>(&old, TOKEN_AUDIENCE, at(700).wall).unwrap_err();
-        assert_eq!(expired.code(), Code::CredentialsExpired);
-        signer.reload(at(2 + 901));
-        assert_eq!(signer.jwks().keys.len(), 1);
-        assert!(signer.verify::<JoinClaims>(&old, TOKEN_AUDIENCE, at(3).wall).is_err());
-        fs::write(scratch.path().join(PRIVATE), "nonsense").unwrap();
-        signer.reload(at(1000));
-        assert!(signer.is_ready(), "a broken file takes no key away");
-    }
-
-    #[test]
-    fn tokens_are_good_for_what_they_were_made_for_and_nothing_else() {
-        let scratch = Scratch::with_join_key();
-        let signer = Signer::new(scratch.path().to_owned(), at(0));
-        let join = join_token(&signer, at(0));
-        let id = LinkId::new(at(3600).wall.as_second(), [7; 8]);
-        let room = "team.standup".parse().unwrap();
-        let claims = LinkClaims::new(&room, "uid".into(), Role::Guest, id, at(0).wall.as_second());
-        let link = signer.sign(&claims).unwrap();
-        assert_eq!(signer.verify::<LinkClaims>(&link, LINK_AUDIENCE, at(1).wall).unwrap(), claims);
-        for (token, audience) in [(&link, TOKEN_AUDIENCE), (&join, LINK_AUDIENCE)] {
-            let refused = signer.verify::<serde_json::Value>(token, audience, at(1).wall).unwrap_err();
-            assert_eq!(refused.code(), Code::CredentialsInvalid);
-        }
-        let elsewhere = Scratch::with_join_key();
-        let stranger = Signer::new(elsewhere.path().to_owned(), at(0));
-        let unsigned = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ.";
-        let mut altered = join.clone();
-        let place = altered.len() - 40..altered.len() - 39;
-        let other = if &altered[place.clone()] == "A" { "B" } else { "A" };
-        altered.replace_range(place, other);
-        let forged = [join_token(&stranger, at(0)), unsigned.into(), "a.b.c".into(), "x".repeat(9000), altered];
-        for token in forged {
-            let refused = signer.verify::<JoinClaims>(&token, TOKEN_AUDIENCE, at(1).wall).unwrap_err();
-            assert_eq!(refused.code(), Code::CredentialsInvalid, "{token}");
-        }
-        let early = signer.verify::<JoinClaims>(&join, TOKEN_AUDIENCE, at(-60).wall).unwrap_err();
-        assert_eq!(early.code(), Code::CredentialsInvalid);
-    }
+/// As the library that verifies knows it.
+fn jwk(key: &PublicKey) -> Option<Jwk> {
+    serde_json::to_value(key).and_then(serde_json::from_value).ok()
 }
+
+#[cfg(test)]
+#[path = "signer_tests.rs"]
+mod tests;

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use callplane_crds::CallId;
+use callplane_operator::token::LONGEST_LINK as LONGEST;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -20,10 +21,9 @@ use crate::{
     records::{Action, RoomRef},
 };
 
-/// Life of a link in seconds: at least, by default, at most.
+/// Life of a link in seconds: at least, and by default.
 const SHORTEST: u32 = 60;
 const USUAL: u32 = 86_400;
-const LONGEST: u32 = 2_592_000;
 /// Tries to write a revocation while others write to the room, too.
 const TRIES: usize = 5;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use callplane_gateway::access::{LinkClaims, LinkId, Role};
-use callplane_operator::keys::JoinKey;
+use callplane_operator::keys::{JoinKey, Previous, Public};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
@@ -233,6 +233,42 @@ async fn pages_of_listed_origins_may_read_the_answers_and_others_may_not() {
     assert!(!preflight("https://evil.example").await.headers.contains_key("access-control-allow-origin"));
     let get = world.request("GET", "/v1/rooms").header("origin", "https://app.example").bearer_auth(API_KEY);
     assert_eq!(answer(get).await.headers["access-control-allow-origin"], "https://app.example");
+}
+
+#[tokio::test]
+async fn a_rotation_of_the_join_key_refuses_nobody() {
+    let world = World::new().await;
+    let _node = world.placed("team", "standup").await;
+    let made = world.backend("POST", LINKS, json!({})).await;
+    let (link, old) = (made.text("linkToken"), world.token("team.standup", "ann", "host").await);
+    let (first, next) = (world.gateway.signer.key().unwrap(), JoinKey::generate().unwrap());
+    let published = async || {
+        let set = world.send("GET", "/.well-known/jwks.json", "", Value::Null).await.body;
+        set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let status = async |token: &str| world.send("GET", "/v1/rooms/team.standup", token, Value::Null).await.status;
+    let by_link = async || world.send("POST", JOIN, "", json!({"linkToken": link})).await.status;
+    let of = |keys: &[&JoinKey]| keys.iter().map(|key| key.jwk().clone()).collect();
+
+    world.mount_keys(&first, &Public { tokens: of(&[&first, &next]), previous: vec![] });
+    assert_eq!(published().await, [&first.kid, &next.kid].map(String::clone), "ahead of its use");
+    assert_eq!(jsonwebtoken::decode_header(&old).unwrap().kid.as_ref(), Some(&first.kid));
+
+    let now = world.gateway.clock.now().wall;
+    let previous = Previous {
+        jwk: first.jwk().clone(),
+        tokens_until: now + Duration::from_secs(900),
+        links_until: now + Duration::from_secs(3600),
+    };
+    world.mount_keys(&next, &Public { tokens: of(&[&next, &first]), previous: vec![previous.clone()] });
+    let new = world.token("team.standup", "bob", "host").await;
+    assert_eq!(jsonwebtoken::decode_header(&new).unwrap().kid.as_ref(), Some(&next.kid));
+    assert_eq!(published().await, [&next.kid, &first.kid].map(String::clone));
+    assert_eq!((status(&old).await, status(&new).await, by_link().await), (200, 200, 200));
+
+    world.mount_keys(&next, &Public { tokens: of(&[&next]), previous: vec![previous] });
+    assert_eq!(published().await, [next.kid.clone()]);
+    assert_eq!((status(&old).await, status(&new).await, by_link().await), (401, 200, 200));
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use callplane_gateway::{
 use callplane_operator::{
     api::{request_client, watch_client},
     clock::Clock,
-    keys::{JoinKey, PRIVATE},
+    keys::{JoinKey, PRIVATE, Public},
 };
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
@@ -151,7 +151,7 @@ impl World {
         let gateway = Gateway::new(Parts {
             cache: cluster::start(&watches, "callplane-system", None, &metrics, &mut tasks),
             kube: Kube::new(client, "team".into(), None),
-            signer: Signer::new(directory.clone(), clock.now()),
+            signer: Signer::new(directory.clone()),
             turn: TurnServers::new(directory.join("turn"), vec![]),
             api_keys: ApiKeys::new(directory.join("keys")).unwrap(),
             oidc: setup.issuer.map(|issuer| Oidc::new(issuer).unwrap()),
@@ -186,6 +186,15 @@ impl World {
         };
         world.until(|| world.gateway.cache.is_complete()).await;
         world
+    }
+
+    /// Mounts these keys, and lets the gateway read them.
+    pub fn mount_keys(&self, signs: &JoinKey, public: &Public) {
+        fs::write(self.directory.join(PRIVATE), &signs.pem).unwrap();
+        for (name, text) in public.data() {
+            fs::write(self.directory.join(name), text.0).unwrap();
+        }
+        self.gateway.signer.reload();
     }
 
     /// Waits until `is`; what it waits for comes by a watch.

@@ -210,6 +210,8 @@ async fn keys_come_as_pem_and_as_jwks_of_both_kinds() {
     let prefix = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
     scratch.write("edge.pem", &encode(&[&prefix, ed.public_key().as_ref()].concat(), "PUBLIC KEY"));
     scratch.write("README", "not a key");
+    // What the operator lists beside the set, for gateways.
+    scratch.write("previous.json", r#"[{"kty": "EC", "linksUntil": "2026-01-31T00:00:00Z"}]"#);
     scratch.write("..hidden.pem", "-----BEGIN PUBLIC KEY-----\nbroken\n-----END PUBLIC KEY-----");
     let verifier = Verifier::new(scratch.0.clone(), Duration::from_secs(3600)).unwrap();
     let claims_value = claims();
