@@ -159,6 +159,9 @@ check "refused: a group that would end the expression" refused "/policies/breakG
 check "refused: a registry that ends in a slash" refused "/image/registry" --set image.registry=example/
 check "refused: Kubernetes 1.30" refused "kubeVersion" --kube-version 1.30.0
 
+check "refused: a rotation of the join keys in words" refused "/joinKeys/rotation" --set joinKeys.rotation=monthly
+check "refused: no lead" refused "/joinKeys/lead" --set-string joinKeys.lead=0
+check "refused: joinKeys.overlap" refused "'overlap'" --set joinKeys.overlap=1h
 check "refused: turn.port" refused "'port'" --set turn.port=1
 check "refused: redis.replicas" refused "'replicas'" --set redis.replicas=2
 check "refused: coturn without Redis" refused "redis.enabled" --set redis.enabled=false

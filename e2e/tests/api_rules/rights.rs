@@ -110,7 +110,7 @@ fn the_operator_may_do_what_it_does_and_no_more() {
             (SYSTEM, "policy", "poddisruptionbudgets", "", "get create update"),
             (SYSTEM, LEASES, "leases", "", "get list watch create update"),
             (SYSTEM, "", "secrets", "", "create patch delete"),
-            (SYSTEM, "", "secrets", "callplane-join-keys", "get create patch delete"),
+            (SYSTEM, "", "secrets", "callplane-join-keys", "get create update patch delete"),
             (SYSTEM, "", "secrets", "callplane-join-public", "get create patch delete"),
             (SYSTEM, "", "secrets", "another", "create patch delete"),
             ("", "", "nodes", "", ""),
