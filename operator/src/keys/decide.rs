@@ -9,7 +9,7 @@
 //! somebody replaced or removed the private keys: it stays, for join tokens until the last of them has ended, for share
 //! links until the last of them has.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use jiff::Timestamp;
 
@@ -140,7 +140,7 @@ fn listed(keys: &Keys, known: &Public, policy: Policy, now: Timestamp) -> Public
     });
     let all = gone.chain(known.previous.iter().cloned());
     let mut previous: Vec<Previous> = all.filter(|p| !is_held(&p.jwk) && p.links_until > now).collect();
-    previous.sort_by(|one, other| other.links_until.cmp(&one.links_until));
+    previous.sort_by_key(|previous| Reverse(previous.links_until));
     previous.truncate(MAX_PREVIOUS);
     let believed = previous.iter().filter(|previous| previous.tokens_until > now).map(|previous| &previous.jwk);
     Public { tokens: held.iter().copied().chain(believed).cloned().collect(), previous }
