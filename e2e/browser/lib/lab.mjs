@@ -17,7 +17,8 @@ import { promisify } from 'node:util';
 
 const NAMESPACE = 'callplane-system';
 const API_KEY = randomBytes(32).toString('hex');
-const READY_MS = 60_000;
+/** Half of a busy machine may be others’. */
+const READY_MS = 180_000;
 /** An address that is nobody's (RFC 5737): the API server refuses to advertise a loopback address. */
 const ADVERTISED = '192.0.2.1';
 const MEDIA = '127.0.0.1';
@@ -115,6 +116,9 @@ export class Lab {
   redisPort = 0;
   /** @type {Program | undefined} */
   redis;
+  /** @type {Program | undefined} */
+  operator;
+  #operatorPort = 0;
   /** @type {Map<string, Program>} media nodes by pod */
   nodes = new Map();
   kubePort = 0;
@@ -147,6 +151,11 @@ export class Lab {
 
   get url() {
     return this.#replica(0).url;
+  }
+
+  /** What a backend bears. */
+  get apiKey() {
+    return API_KEY;
   }
 
   /** @param {number} at @returns {Replica} */
@@ -233,6 +242,17 @@ export class Lab {
     await this.#replica(at).program?.end(signal);
   }
 
+  /** It leads once the claim of the one before has run out. */
+  startOperator() {
+    const args = ['--namespace', NAMESPACE, '--admin-listen', `127.0.0.1:${this.#operatorPort}`];
+    this.operator = this.#run(program('operator'), args, { KUBECONFIG: join(this.directory, 'kubeconfig') });
+    return this.operator;
+  }
+
+  async endOperator() {
+    await this.operator?.end();
+  }
+
   /** What a gateway says under `/readyz` or `/metrics`. @param {string} path */
   async admin(path, at = 0) {
     const answer = await fetch(`http://127.0.0.1:${this.#replica(at).admin}${path}`);
@@ -262,8 +282,9 @@ export class Lab {
   }
 
   async #boot() {
-    const [etcd, peer, kube, admin] = await Promise.all([freePort(), freePort(), freePort(), freePort()]);
+    const [etcd, peer, kube, operatorPort] = await Promise.all([freePort(), freePort(), freePort(), freePort()]);
     this.kubePort = kube;
+    this.#operatorPort = operatorPort;
     for (let at = 0; at < this.options.gateways; at += 1) {
       const [port, adminPort] = await Promise.all([freePort(), freePort()]);
       this.replicas.push({ port, admin: adminPort, url: `http://localhost:${port}`, program: undefined });
@@ -299,13 +320,12 @@ export class Lab {
       .catch((error) => error.status === 409 || Promise.reject(error));
     await server.until('the API server', async () => Boolean(await namespace(NAMESPACE)) && Boolean(await namespace('default')));
     await this.#define();
-    this.#run(program('operator'), ['--namespace', NAMESPACE, '--admin-listen', `127.0.0.1:${admin}`], { KUBECONFIG: path('kubeconfig') });
+    const operator = this.startOperator();
     await this.kube('POST', `/apis/callplane.io/v1alpha1/namespaces/${NAMESPACE}/mediapools`, {
       apiVersion: 'callplane.io/v1alpha1', kind: 'MediaPool', metadata: { name: 'default', namespace: NAMESPACE },
       spec: { replicas: this.options.nodes, reachability: { mode: 'Pod' }, template: { image: 'none' } },
     });
     const secret = (/** @type {string} */ name) => this.kube('GET', `/api/v1/namespaces/${NAMESPACE}/secrets/${name}`);
-    const operator = /** @type {Program} */ (this.#programs.at(-1));
     await operator.until('the join keys', async () => Boolean(await secret('callplane-join-keys')) && Boolean(await secret('callplane-join-public')));
     for (const [name, directory] of [['callplane-join-keys', 'private'], ['callplane-join-public', 'public']]) {
       await mkdir(path(directory ?? ''));

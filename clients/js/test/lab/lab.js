@@ -144,8 +144,8 @@ new MutationObserver((changes) => {
   for (const { addedNodes } of changes) for (const node of addedNodes) if (node instanceof HTMLAudioElement) void tap(node);
 }).observe(document.body, { childList: true });
 
-/** @param {number} frequency @param {{width: number, height: number}} size */
-async function ownMedia(frequency, { width, height }) {
+/** @param {number} frequency @param {{width: number, height: number, frameRate?: number}} size */
+async function ownMedia(frequency, { width, height, frameRate = 30 }) {
   audio = new AudioContext({ sampleRate: 48000 });
   await audio.audioWorklet.addModule('/assets/meter.js');
   const tone = audio.createOscillator();
@@ -155,15 +155,21 @@ async function ownMedia(frequency, { width, height }) {
   const out = audio.createMediaStreamDestination();
   tone.connect(volume).connect(out);
   tone.start();
-  const camera = await navigator.mediaDevices.getUserMedia({ video: { width, height, frameRate: 30 } });
   const media = new LocalMedia();
-  await media.open({ audio: out.stream.getAudioTracks()[0], video: camera.getVideoTracks()[0] });
-  return media;
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await media.open({ audio: out.stream.getAudioTracks()[0], video: { width, height, frameRate } });
+      return media;
+    } catch (error) {
+      // The browser waits 10 s for a camera to start, also where others have the processor.
+      if (tries === 3 || !String(error).includes('Timeout starting')) throw error;
+    }
+  }
 }
 
 Object.assign(window, {
   lab: {
-    /** @param {{roomId: string, token?: string, linkToken?: string, displayName?: string, frequency: number, size?: {width: number, height: number}, url?: string}} options */
+    /** @param {{roomId: string, token?: string, linkToken?: string, displayName?: string, frequency: number, size?: {width: number, height: number, frameRate?: number}, url?: string}} options */
     async join({ frequency, size = { width: 640, height: 360 }, url = location.origin, ...options }) {
       const media = await ownMedia(frequency, size);
       const began = performance.now();
@@ -197,6 +203,17 @@ Object.assign(window, {
         // Of an error only the text leaves the page.
         throw new Error(`${/** @type {any} */ (error).code}: ${/** @type {any} */ (error).message}`);
       }
+    },
+    async comes() {
+      const sounds = (await this.stats()).filter(({ type, kind }) => type === 'inbound-rtp' && kind === 'audio');
+      return {
+        pictures: Object.fromEntries([...watches].map(([userId, { frames }]) => [userId, frames])),
+        sounds: Object.fromEntries(sounds.map(({ ssrc, totalSamplesReceived = 0, concealedSamples = 0 }) => [ssrc, totalSamplesReceived - concealedSamples])),
+      };
+    },
+    async sends() {
+      const sent = (await this.stats()).filter(({ type }) => type === 'outbound-rtp');
+      return sent.map(({ kind, active, packetsSent }) => ({ kind, active, packetsSent }));
     },
     async stats() {
       const reports = (await call?.reports()) ?? [];

@@ -11,20 +11,33 @@ import { launchChromium } from '../../../../e2e/browser/lib/chromium.mjs';
 const LATE_MS = 90_000;
 const here = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
 
-/** A browser that reaches media on loopback, and picks a screen by itself. */
-export const launch = () => launchChromium({ args: ['--allow-loopback-in-peer-connection', '--auto-accept-this-tab-capture', '--auto-select-desktop-capture-source=Entire screen'] });
+const FLAGS = ['--allow-loopback-in-peer-connection', '--auto-accept-this-tab-capture', '--auto-select-desktop-capture-source=Entire screen'];
+/** Pictures, and samples of sound at 48 kHz, of somebody that are more than a leftover. */
+const MORE = { pictures: 10, sounds: 9600 };
+
+/** A browser that reaches media on loopback, and picks a screen by itself. @param {string[]} [flags] more of them: of one name the last counts */
+export const launch = (flags = []) => launchChromium({ args: [...FLAGS, ...flags] });
 
 /** Puts the pages of the tests beside what a gateway serves. @param {string} [app] the built web app @returns {Promise<string>} the directory */
 export async function webRoot(app) {
   const root = await mkdtemp(join(tmpdir(), 'callplane-web-'));
   if (app) await cp(app, root, { recursive: true });
-  await esbuild.build({ entryPoints: [here('../lab/lab.js')], outfile: `${root}/assets/lab.js`, bundle: true, format: 'esm', target: 'es2022', logLevel: 'warning' });
+  const entryPoints = ['lab'].map((name) => here(`../lab/${name}.js`));
+  await esbuild.build({ entryPoints, outdir: `${root}/assets`, bundle: true, format: 'esm', target: 'es2022', logLevel: 'warning' });
   if (!app) await cp(here('../lab/lab.html'), `${root}/index.html`);
   for (const name of ['lab.html', 'lab.css', 'meter.js']) await cp(here(`../lab/${name}`), `${root}/assets/${name}`);
   return root;
 }
 
-/** As behind a proxy that knows no WebSockets: they fail. */
+/**
+ * `prepare` does something to the page before anything of it runs.
+ * @typedef {import('playwright-core').BrowserContext} Context
+ * @typedef {{token?: string, linkToken?: string, displayName?: string, frequency?: number, size?: object, prepare?: (context: Context) => Promise<unknown>}} PersonOptions
+ */
+
+/** As behind a proxy that knows no WebSockets: they fail. @param {Context} context */
+export const withoutWebSockets = (context) => context.addInitScript(blockWebSockets);
+
 function blockWebSockets() {
   class Blocked {
     /** @type {((event: Event) => void) | undefined} */
@@ -56,12 +69,12 @@ export class Person {
   /**
    * @param {import('playwright-core').Browser} browser
    * @param {string} name
-   * @param {{url: string, roomId: string, token?: string, linkToken?: string, displayName?: string, frequency?: number, size?: object, withoutWebSockets?: boolean}} options
+   * @param {{url: string, roomId: string} & PersonOptions} options
    */
-  static async join(browser, name, { url, withoutWebSockets = false, ...options }) {
+  static async join(browser, name, { url, prepare, ...options }) {
     const context = await browser.newContext({ viewport: { width: 1000, height: 640 }, permissions: ['camera', 'microphone'] });
     const person = new Person(name, await context.newPage(), { frequency: 440, ...options });
-    if (withoutWebSockets) await context.addInitScript(blockWebSockets);
+    await prepare?.(context);
     await person.page.goto(`${url}/assets/lab.html`);
     await person.enter();
     return person;
@@ -85,6 +98,33 @@ export class Person {
   /** @param {string} name @param {...any} args */
   do(name, ...args) {
     return this.page.evaluate((what) => /** @type {any} */ (window).lab.do(what), { name, args });
+  }
+
+  /** What comes of everybody: pictures by participant, real samples by stream. @returns {Promise<{pictures: Record<string, number>, sounds: Record<string, number>}>} */
+  comes() {
+    return this.page.evaluate(() => /** @type {any} */ (window).lab.comes());
+  }
+
+  /** What it sends, by stream. @returns {Promise<{kind: string, active: boolean, packetsSent: number}[]>} */
+  sends() {
+    return this.page.evaluate(() => /** @type {any} */ (window).lab.sends());
+  }
+
+  /** Keeps back what it asks of media nodes, until the returned function is called. @returns {Promise<() => Promise<void>>} */
+  async holdMedia() {
+    const pattern = '**/api/rooms/**';
+    /** @type {() => void} */
+    let release = () => {};
+    const released = new Promise((resolve) => (release = () => resolve(undefined)));
+    await this.page.route(pattern, async (route) => {
+      await released;
+      // The page may have given up on it.
+      await route.continue().catch(() => {});
+    });
+    return async () => {
+      release();
+      await this.page.unroute(pattern);
+    };
   }
 
   /** Reloads the page and joins again, as the same participant. @param {object} [options] */
@@ -124,6 +164,15 @@ export function together(people, mode, withinMs = LATE_MS) {
     const seen = await Promise.all(people.map((person) => person.page.evaluate(() => [.../** @type {any} */ (document).querySelectorAll('#grid video')].filter((video) => video.readyState >= 2).length)));
     return people.map(({ said }, at) => ({ ...states[at], seen: seen[at], said: said.slice(-8) }));
   }, (all) => all.every(({ mode: is, isSwitching, participants, seen }) => is === mode && !isSwitching && participants.length === people.length - 1 && seen >= people.length - 1), withinMs);
+}
+
+/** Pictures and sound of everybody come to everybody, and go on coming. @param {Person[]} people */
+export async function flowing(people, withinMs = LATE_MS) {
+  const look = () => Promise.all(people.map((person) => person.comes()));
+  const before = await look();
+  const isMore = (/** @type {'pictures' | 'sounds'} */ what, /** @type {Record<string, number>} */ now, /** @type {number} */ at) =>
+    Object.entries(now).filter(([key, count]) => count > (before[at]?.[what][key] ?? 0) + MORE[what]).length >= people.length - 1;
+  await eventually('media of everybody comes to everybody', look, (all) => all.every(({ pictures, sounds }, at) => isMore('pictures', pictures, at) && isMore('sounds', sounds, at)), withinMs);
 }
 
 /** The worst that anybody saw and heard of anybody. @param {Record<string, {videoMs: number, silenceMs: number, blank: number}>[]} takes */
