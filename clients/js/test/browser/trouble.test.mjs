@@ -1,0 +1,52 @@
+// Calls while something fails: a part that is killed in the middle of a switch, paths that are not to be had, packets that are lost.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { eventually, flowing, together } from '../support/browser.mjs';
+import { Calls } from '../support/calls.mjs';
+
+const calls = new Calls();
+const { people } = calls;
+/** What fails is tried for half a minute before it is given up, and half of a busy machine is the test's. */
+const PATIENCE_MS = 150_000;
+
+/** Two people peer to peer, and a third who has begun a switch that cannot end before the returned function is called. */
+async function midSwitch() {
+  const { name, roomId } = await calls.room();
+  const [ann, bob] = [await calls.joins(roomId, 'ann'), await calls.joins(roomId, 'bob')];
+  await together(people, 'P2P');
+  const release = await bob.holdMedia();
+  await calls.joins(roomId, 'cid');
+  await eventually('the switch begins', () => calls.lab.status(name), (status) => status.previousRoute !== undefined);
+  return { name, pair: [ann, bob], release };
+}
+
+/** Everybody is where the room says, with media. @param {string} name */
+async function oneCall(name) {
+  await together(people, 'SFU', PATIENCE_MS);
+  const { route } = await calls.oneRoute(name, 'SFU');
+  const epochs = await Promise.all(people.map(async (person) => (await person.state()).epoch));
+  assert.deepEqual(epochs, people.map(() => route.epoch));
+  await flowing(people);
+}
+
+test('an operator that is killed in the middle of a switch ends no call', async () => {
+  const { name, pair, release } = await midSwitch();
+  await calls.lab.endOperator();
+  assert.ok((await calls.lab.status(name)).previousRoute, 'in the middle');
+  await release();
+  await flowing(pair);
+  calls.lab.startOperator();
+  await oneCall(name);
+});
+
+test('a gateway that is killed in the middle of a switch ends no call', async () => {
+  const { name, pair, release } = await midSwitch();
+  await eventually('they are told', () => Promise.all(pair.map((person) => person.state())), (all) => all.every(({ epoch }) => epoch > 1));
+  await calls.lab.endGateway();
+  assert.ok((await calls.lab.status(name)).previousRoute, 'in the middle');
+  await release();
+  await flowing(pair);
+  await calls.lab.startGateway();
+  await oneCall(name);
+});
