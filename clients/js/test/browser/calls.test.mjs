@@ -3,11 +3,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { eventually, Person, together, withoutWebSockets } from '../support/browser.mjs';
+import { eventually, flowing, Person, together, withoutWebSockets } from '../support/browser.mjs';
 import { Calls } from '../support/calls.mjs';
 
 const calls = new Calls();
 const { people } = calls;
+/** Four people peer to peer are twelve pictures to encode. */
+const SMALL = { width: 320, height: 180, frameRate: 15 };
 
 test('a third participant moves everyone to the media server, and back when gone, without a gap', async () => {
   const { name, roomId } = await calls.room();
@@ -131,4 +133,13 @@ test('what is sent changes in the middle: camera, screen, microphone', async () 
   await calls.joins(roomId, 'cid');
   await together(people, 'SFU');
   await changes();
+});
+
+test('four people talk peer to peer where the room allows it', async () => {
+  const { name, roomId } = await calls.room({ mode: 'Auto', p2pMaxParticipants: 4 });
+  for (const user of ['ann', 'bob', 'cid', 'dee']) await calls.joins(roomId, user, undefined, { size: SMALL });
+  await together(people, 'P2P');
+  await flowing(people);
+  const { route, previousRoute } = await calls.lab.status(name);
+  assert.deepEqual([route.mode, route.epoch, previousRoute], ['P2P', 1, undefined], 'it never was anything else');
 });
