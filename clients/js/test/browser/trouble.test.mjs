@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { eventually, flowing, together } from '../support/browser.mjs';
 import { Calls } from '../support/calls.mjs';
+import { LossyPaths, noWay } from '../support/trouble.mjs';
 
 const calls = new Calls();
 const { people } = calls;
@@ -49,4 +50,47 @@ test('a gateway that is killed in the middle of a switch ends no call', async ()
   await flowing(pair);
   await calls.lab.startGateway();
   await oneCall(name);
+});
+
+test('where peers cannot reach each other the call goes through a media node by itself', async () => {
+  const { name, roomId } = await calls.room();
+  await calls.joins(roomId, 'ann');
+  await calls.joins(roomId, 'bob', undefined, { prepare: noWay('P2P') });
+  await together(people, 'SFU', PATIENCE_MS);
+  await flowing(people);
+  const { route } = await calls.oneRoute(name, 'SFU');
+  assert.equal(route.reason, 'PeerConnectionFailed');
+});
+
+test('where somebody cannot reach the media node the call goes back, and media never stops', async () => {
+  const { name, roomId } = await calls.room();
+  await calls.joins(roomId, 'ann');
+  await calls.joins(roomId, 'bob', undefined, { prepare: noWay('SFU') });
+  await together(people, 'P2P');
+  await calls.watch();
+  await calls.retopologize(name, { mode: 'SFU' });
+  await eventually('the switch begins', () => calls.lab.status(name), ({ route }) => route.mode === 'SFU');
+  const isBack = (/** @type {any} */ { route, previousRoute }) => route.reason === 'RolledBack' && route.mode === 'P2P' && previousRoute === undefined;
+  const { route } = await eventually('it goes back', () => calls.lab.status(name), isBack, PATIENCE_MS);
+  await together(people, 'P2P');
+  assert.ok(route.epoch >= 3, `epoch ${route.epoch}`);
+  await flowing(people);
+  await calls.noGap('a media node that one of them cannot reach');
+});
+
+test('where packets between peers are lost the call goes through a media node', async () => {
+  const paths = new LossyPaths();
+  try {
+    const { name, roomId } = await calls.room();
+    const prepare = paths.lead.bind(paths);
+    await calls.joins(roomId, 'ann', undefined, { prepare });
+    await calls.joins(roomId, 'bob', undefined, { prepare });
+    await together(people, 'SFU', PATIENCE_MS);
+    await flowing(people);
+    const { route } = await calls.oneRoute(name, 'SFU');
+    assert.equal(route.reason, 'PacketLoss');
+    assert.ok(paths.lost > 20, `${paths.lost} packets were lost`);
+  } finally {
+    paths.close();
+  }
 });
