@@ -143,3 +143,53 @@ test('four people talk peer to peer where the room allows it', async () => {
   const { route, previousRoute } = await calls.lab.status(name);
   assert.deepEqual([route.mode, route.epoch, previousRoute], ['P2P', 1, undefined], 'it never was anything else');
 });
+
+test('plain clients are told of speaking, layers, pauses and ends', async () => {
+  const { roomId } = await calls.room({ mode: 'SFU' });
+  const context = await calls.browser.newContext();
+  try {
+    const page = await context.newPage();
+    await page.goto(`${calls.lab.url}/assets/plain.html`);
+    const plain = (/** @type {string} */ name, /** @type {any[]} */ ...args) => page.evaluate((what) => /** @type {any} */ (window).plain[what.name](...what.args), { name, args });
+    /** @type {Set<number>} */
+    const used = new Set();
+    /** The first event of this name that was not asked for yet, now or later; its epoch says that it is of the media node. @param {string} name @param {(data: any) => boolean} [is] */
+    const told = async (name, is = () => true) => {
+      const find = (/** @type {any[]} */ all) => all.findIndex((one, at) => !used.has(at) && one.name === name && is(one.data));
+      const events = await eventually(name, () => plain('events'), (all) => find(all) >= 0);
+      const at = find(events);
+      used.add(at);
+      const { epoch, ...data } = events[at].data;
+      assert.equal(epoch, 1, name);
+      return data;
+    };
+    await plain('join', { roomId, token: await calls.lab.token(roomId, 'ann') });
+    assert.deepEqual((await told('room')).producers, []);
+    const bob = await calls.joins(roomId, 'bob');
+    const published = async (/** @type {string} */ kind) => {
+      const { id, participantId } = await told('new-producer', (one) => one.kind === kind);
+      assert.equal(participantId, 'bob');
+      return id;
+    };
+    const [sound, picture] = [await published('audio'), await published('video')];
+    assert.deepEqual(await told('active-speaker'), { producerId: sound, participantId: 'bob' });
+    const [heard, seen] = [await plain('consume', sound), await plain('consume', picture)];
+    const { spatialLayer } = await told('layers-changed', ({ consumerId }) => consumerId === seen);
+    if (spatialLayer > 0) {
+      await plain('prefer', seen, 0);
+      await told('layers-changed', (layers) => layers.consumerId === seen && layers.spatialLayer === 0);
+    }
+    for (const [muted, event] of /** @type {[boolean, string][]} */ ([[true, 'consumer-paused'], [false, 'consumer-resumed']])) {
+      await bob.do('setMuted', muted);
+      assert.deepEqual(await told(event), { consumerId: heard, producerId: sound, reason: 'producer' });
+    }
+    await bob.do('setCamera', false);
+    assert.deepEqual(await told('consumer-closed'), { consumerId: seen, producerId: picture });
+    assert.deepEqual(await told('producer-closed'), { producerId: picture, participantId: 'bob' });
+    await calls.leaves(bob);
+    assert.deepEqual(await told('active-speaker', ({ producerId }) => producerId === undefined), {}, 'nobody speaks');
+    await plain('leave');
+  } finally {
+    await context.close();
+  }
+});

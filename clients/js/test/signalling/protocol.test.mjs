@@ -1,4 +1,5 @@
 // docs/signalling.md with plain `socket.io-client` against the real gateway: each event, each payload, what is refused.
+// `active-speaker` and `layers-changed` need real media: they are in browser/calls.test.mjs.
 
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
@@ -54,7 +55,7 @@ function api({ joined: { roomId, token } }) {
       ...(body ? { body: JSON.stringify(body) } : {}),
     });
     assert.ok(answer.ok, `${method} ${path}: ${answer.status}`);
-    return /** @type {any} */ (await answer.json());
+    return /** @type {any} */ (answer.status === 204 ? undefined : await answer.json());
   };
 }
 
@@ -272,6 +273,19 @@ test('through a media node: its events, its capabilities, its consumers', async 
   const consumer = await ask('POST', '/consume', { transportId: transport.id, producerId: id, rtpCapabilities });
   for (const event of ['resume-consumer', 'pause-consumer']) assert.equal((await ann.ask(event, { consumerId: consumer.id })).error, undefined, event);
   assert.equal((await ann.ask('pause-consumer', { consumerId: 'unknown' })).error.status, 404, 'the problem of the media node');
+
+  const subscription = { consumerId: consumer.id, producerId: id, epoch: 1 };
+  for (const [path, event] of [['pause', 'consumer-paused'], ['resume', 'consumer-resumed']]) {
+    await api(bob)('POST', `/producers/${id}/${path}`);
+    assert.deepEqual(await ann.expect(event ?? ''), { ...subscription, reason: 'producer' });
+  }
+  // One is told of what one has to send, not of what others have.
+  assert.deepEqual(await bob.expect('producer-layers-wanted'), { producerId: id, spatialLayer: null, epoch: 1 }, 'nobody hears it');
+  await api(bob)('DELETE', `/producers/${id}`);
+  assert.deepEqual(await ann.expect('consumer-closed'), subscription);
+  assert.deepEqual(await ann.expect('producer-closed'), { producerId: id, participantId: 'bob', epoch: 1 });
+  assert.ok(await ann.heardNothingOf('producer-layers-wanted'));
+  assert.ok(await bob.heardNothingOf('consumer-closed', 'producer-closed'), 'of one’s own doings one knows');
 });
 
 test('who is asked to be silent and is not, is silenced at the media node', async () => {

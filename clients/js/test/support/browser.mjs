@@ -22,10 +22,10 @@ export const launch = (flags = []) => launchChromium({ args: [...FLAGS, ...flags
 export async function webRoot(app) {
   const root = await mkdtemp(join(tmpdir(), 'callplane-web-'));
   if (app) await cp(app, root, { recursive: true });
-  const entryPoints = ['lab'].map((name) => here(`../lab/${name}.js`));
+  const entryPoints = ['lab', 'plain'].map((name) => here(`../lab/${name}.js`));
   await esbuild.build({ entryPoints, outdir: `${root}/assets`, bundle: true, format: 'esm', target: 'es2022', logLevel: 'warning' });
   if (!app) await cp(here('../lab/lab.html'), `${root}/index.html`);
-  for (const name of ['lab.html', 'lab.css', 'meter.js']) await cp(here(`../lab/${name}`), `${root}/assets/${name}`);
+  for (const name of ['lab.html', 'plain.html', 'lab.css', 'meter.js']) await cp(here(`../lab/${name}`), `${root}/assets/${name}`);
   return root;
 }
 
