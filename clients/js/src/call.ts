@@ -375,7 +375,8 @@ export class Call extends Emitter<CallEvents> {
     return {
       ...participant,
       isSelf,
-      isSpeaking: userId === this.#speaking,
+      // Who was muted in the middle of a word is silent.
+      isSpeaking: userId === this.#speaking && !participant.isMuted,
       quality: isSelf ? this.#quality?.level : this.#levels.get(userId),
       tracks: Object.fromEntries(shown),
     };

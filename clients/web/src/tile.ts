@@ -41,12 +41,17 @@ export class Tile {
     const track = participant.tracks[isScreen ? 'screen' : 'camera'];
     const hasPicture = track !== undefined && (isScreen || participant.isVideoOn);
     this.root.classList.toggle('with-picture', hasPicture);
-    this.root.classList.toggle('speaking', participant.isSpeaking && !isScreen);
+    const isSpeaking = participant.isSpeaking && !isScreen;
+    this.root.classList.toggle('speaking', isSpeaking);
     this.#muted.toggleAttribute('hidden', isScreen || !participant.isMuted);
     this.#level.dataset.level = participant.quality ?? '';
     this.#level.title = participant.quality ? `Connection: ${participant.quality}` : '';
-    const states = [shown, ...(participant.isMuted && !isScreen ? ['muted'] : []), ...(hasPicture ? [] : ['camera off'])];
-    this.root.setAttribute('aria-label', states.join(', '));
+    const states = [
+      shown, ...(isSpeaking ? ['speaking'] : []), ...(participant.isMuted && !isScreen ? ['muted'] : []), ...(hasPicture ? [] : ['camera off']),
+    ];
+    const label = states.join(', ');
+    // Each change is told to screen readers, also one to the same.
+    if (this.root.ariaLabel !== label) this.root.ariaLabel = label;
     if (this.#own) showOwn(this.#own, track);
   }
 
