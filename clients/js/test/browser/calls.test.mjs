@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually, flowing, Person, together, withoutWebSockets } from '../support/browser.mjs';
 import { Calls } from '../support/calls.mjs';
+import { source } from '../support/source.mjs';
 
 const calls = new Calls();
 const { people } = calls;
@@ -142,6 +143,28 @@ test('four people talk peer to peer where the room allows it', async () => {
   await flowing(people);
   const { route, previousRoute } = await calls.lab.status(name);
   assert.deepEqual([route.mode, route.epoch, previousRoute], ['P2P', 1, undefined], 'it never was anything else');
+});
+
+test('a backend makes a room and a link with the client, and people join by both', async () => {
+  const { createRoom, createLink } = await source('index');
+  const { url, apiKey } = calls.lab;
+  const wanted = { url, apiKey, hostId: 'ann', settings: { maxParticipants: 4 }, idempotencyKey: 'standup-1' };
+  const { roomId, joinToken, status, room } = await createRoom(wanted);
+  assert.deepEqual([status, room.hostId, room.maxParticipants], ['ACTIVE', 'ann', 4]);
+  assert.equal((await createRoom(wanted)).roomId, roomId, 'the same again');
+  const { linkToken, role, href } = await createLink({ url, apiKey, roomId });
+  assert.deepEqual([role, href], ['guest', `${url}/join/${roomId}#${linkToken}`]);
+  await calls.joins(roomId, 'ann', undefined, { token: joinToken });
+  await calls.joins(roomId, 'Gus', undefined, { linkToken, displayName: 'Gus' });
+  await together(people, 'P2P');
+  await flowing(people);
+  const refused = async (/** @type {Promise<any>} */ asked) => asked.then(() => 'nothing', ({ name, code, status: http }) => `${name} ${code} ${http}`);
+  assert.equal(await refused(createRoom({ ...wanted, apiKey: 'x'.repeat(32) })), 'CallError credentials-invalid 401');
+  assert.equal(await refused(createRoom({ ...wanted, hostId: 'bob' })), 'CallError idempotency-key-reused 422');
+  assert.equal(await refused(createRoom({ url, apiKey, hostId: '' })), 'CallError invalid 422');
+  assert.equal(await refused(createRoom({ url, apiKey, hostId: 'ann', settings: { isRecordingEnabled: true } })), 'CallError unsupported-setting 501');
+  assert.equal(await refused(createLink({ url, apiKey, roomId: 'default.nothing' })), 'CallError room-not-found 404');
+  assert.equal(await refused(createRoom({ ...wanted, url: 'http://127.0.0.1:1' })), 'CallError unreachable 0');
 });
 
 test('plain clients are told of speaking, layers, pauses and ends', async () => {
