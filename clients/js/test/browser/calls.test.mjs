@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually, flowing, Person, together, withoutWebSockets } from '../support/browser.mjs';
 import { Calls } from '../support/calls.mjs';
+import { Client } from '../support/client.mjs';
 import { source } from '../support/source.mjs';
 
 const calls = new Calls();
@@ -143,6 +144,22 @@ test('four people talk peer to peer where the room allows it', async () => {
   await flowing(people);
   const { route, previousRoute } = await calls.lab.status(name);
   assert.deepEqual([route.mode, route.epoch, previousRoute], ['P2P', 1, undefined], 'it never was anything else');
+});
+
+test('a room for two stays peer to peer, whoever comes back and whoever else knocks', async () => {
+  const { name, roomId } = await calls.room(undefined, 2);
+  const [, bob] = [await calls.joins(roomId, 'ann'), await calls.joins(roomId, 'bob')];
+  await together(people, 'P2P');
+  const cid = await Client.connect(calls.lab.url);
+  assert.equal(await cid.refusal('join-room', { roomId, token: await calls.lab.token(roomId, 'cid') }), 'room-full 409');
+  cid.close();
+  await bob.do('cutSignalling');
+  await eventually('bob is back', () => bob.state(), ({ state }) => state === 'joined');
+  await bob.reload({ token: await calls.lab.token(roomId, 'bob') });
+  await together(people, 'P2P');
+  await flowing(people);
+  const { route, previousRoute } = await calls.lab.status(name);
+  assert.deepEqual([route.mode, route.epoch, previousRoute], ['P2P', 1, undefined]);
 });
 
 test('a backend makes a room and a link with the client, and people join by both', async () => {
