@@ -26,3 +26,8 @@ export function encodingsFor(source: Source, { height = 0 }: { height?: number }
   }
   return [{ maxBitrate: 500_000 }];
 }
+
+/** Which of so many layers are sent, lowest first, when `wanted` is the highest that anybody watches; `null`: nobody watches. */
+export function activeLayers(count: number, wanted: number | null): boolean[] {
+  return Array.from({ length: count }, (_, layer) => wanted !== null && layer <= wanted);
+}

@@ -83,7 +83,7 @@ export class Paths {
     this.#waitMs = waitMs;
     const known = this.#open.get(offer.epoch);
     if (known?.path instanceof Mesh) known.path.offerTo(offer.initiator ?? []);
-    if (known?.path instanceof Sfu) known.path.look().catch(() => {});
+    if (known?.path instanceof Sfu) known.path.resume().catch(() => {});
     this.#offers.set(offer.epoch, offer);
     this.#apply({ type: 'route', epoch: offer.epoch, mode: offer.mode });
     // Whoever asks anew has not kept our word.

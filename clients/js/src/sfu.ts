@@ -3,7 +3,7 @@
 import type { types } from 'mediasoup-client';
 import { newDevice, warmUp } from './device.ts';
 import { CallError } from './error.ts';
-import { encodingsFor } from './encodings.ts';
+import { activeLayers, encodingsFor } from './encodings.ts';
 import { kindOf, type Path, type PathListener, type RemoteTrack, type Source } from './path.ts';
 import { RoomApi } from './room-api.ts';
 import { START_BITRATE_KBPS } from './sdp.ts';
@@ -20,7 +20,12 @@ const MAX_EARLY = 256;
 /** When the room is read again: the gateway tells what happens, but may come to listen after we have looked. */
 const LOOK_AGAIN_MS = [800, 3000];
 
-type Publication = { track: MediaStreamTrack; producer: types.Producer };
+interface Publication {
+  track: MediaStreamTrack;
+  producer: types.Producer;
+  /** What is asked of its sender is asked one after the other. */
+  limits: Promise<void>;
+}
 interface Subscription {
   info: ProducerInfo;
   source: Source;
@@ -205,15 +210,24 @@ export class Sfu implements Path {
 
   #onLayersWanted({ producerId, spatialLayer }: ServerEvents['producer-layers-wanted']): void {
     const own = [...this.#published.values()].find(({ producer }) => producer.id === producerId);
-    const layers = own?.producer.rtpParameters.encodings?.length ?? 1;
-    // A hint: what nobody wants is left to the browser's own economy.
-    if (own && layers > 1 && spatialLayer !== null) own.producer.setMaxSpatialLayer(spatialLayer).catch(() => {});
+    if (own) this.#sendUpTo(own, spatialLayer);
+  }
+
+  /** What nobody watches rests; for the room the track is as it was. It is a hint: what is sent all the same does no harm. */
+  #sendUpTo(publication: Publication, layer: number | null): void {
+    publication.limits = publication.limits.then(() => limit(publication.producer.rtpSender, layer)).catch(() => {});
   }
 
   #learn(producers: ProducerInfo[]): void {
     const present = new Set(producers.map(({ id }) => id));
     for (const id of this.#subscribed.keys()) if (!present.has(id)) this.#drop(id);
     for (const producer of producers) this.#subscribe(producer);
+  }
+
+  /** The connection to the gateway is back. What was wanted of us meanwhile nobody says again: we send all until we are told. */
+  async resume(): Promise<void> {
+    for (const publication of this.#published.values()) this.#sendUpTo(publication, Infinity);
+    await this.look();
   }
 
   /** Reads the room again: after a lost connection, and a few times at the beginning. */
@@ -254,7 +268,7 @@ export class Sfu implements Path {
         ? { encodings: encodingsFor(source, track.getSettings()), codecOptions: { videoGoogleStartBitrate: START_BITRATE_KBPS } }
         : {}),
     });
-    this.#published.set(source, { track, producer });
+    this.#published.set(source, { track, producer, limits: Promise.resolve() });
     this.#mark(`${source} published`);
     if (!track.enabled) this.setPaused(source, true);
   }
@@ -336,6 +350,15 @@ export class Sfu implements Path {
       console.warn('ICE could not be restarted', error);
     }
   }
+}
+
+/** Lets go out what is watched. Directly, since with mediasoup-client a layer costs a negotiation, and all of them cannot rest. */
+async function limit(sender: RTCRtpSender | undefined, wanted: number | null): Promise<void> {
+  const parameters = sender?.getParameters();
+  if (!sender || !parameters?.encodings?.length) return;
+  const active = activeLayers(parameters.encodings.length, wanted);
+  for (const [layer, encoding] of parameters.encodings.entries()) encoding.active = active[layer] ?? true;
+  await sender.setParameters(parameters);
 }
 
 /** Other sizes want other layers. */

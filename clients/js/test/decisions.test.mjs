@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { source } from './support/source.mjs';
 
 const {
-  withStartBitrate, sessionOf, encodingsFor, count, judge, named, joined, left, lost, expired, NOBODY, RETURN_MS, SpeakerMeter, Tokens, claims,
+  withStartBitrate, sessionOf, activeLayers, encodingsFor, count, judge, named, joined, left, lost, expired, NOBODY, RETURN_MS, SpeakerMeter, Tokens, claims,
 } = await source('sdp', 'encodings', 'quality', 'roster', 'speaker', 'tokens');
 
 const SDP = [
@@ -30,6 +30,22 @@ test('a picture is sent in no more layers than its height is good for', () => {
   assert.deepEqual([180, 360, 480, 720, 1080].map(layers), [1, 2, 2, 3, 3]);
   assert.equal(encodingsFor('camera', {}).length, 1);
   assert.equal(encodingsFor('screen', { height: 1080 }).length, 1);
+});
+
+test('no more layers are sent than somebody watches', () => {
+  /** @type {[number, number | null, boolean[]][]} */
+  const cases = [
+    [3, 2, [true, true, true]],
+    [3, 0, [true, false, false]],
+    [3, null, [false, false, false]],
+    [3, Infinity, [true, true, true]],
+    [2, 255, [true, true]],
+    // Sound, and small pictures.
+    [1, 0, [true]],
+    [1, null, [false]],
+    [0, null, []],
+  ];
+  for (const [layers, wanted, active] of cases) assert.deepEqual(activeLayers(layers, wanted), active, `${wanted} of ${layers}`);
 });
 
 const person = (/** @type {string} */ userId) => ({ userId, role: 'participant', isMuted: false, isVideoOn: true, joinedAt: '' });

@@ -184,6 +184,23 @@ test('a backend makes a room and a link with the client, and people join by both
   assert.equal(await refused(createRoom({ ...wanted, url: 'http://127.0.0.1:1' })), 'CallError unreachable 0');
 });
 
+test('what nobody watches is not sent, and is there for whoever comes', async () => {
+  const { roomId } = await calls.room({ mode: 'SFU' });
+  const [ann, bob] = [await calls.joins(roomId, 'ann'), await calls.joins(roomId, 'bob')];
+  await together(people, 'SFU');
+  await flowing(people);
+  await calls.leaves(bob);
+  await eventually('all of it rests', () => ann.sends(), (sent) => sent.length > 2 && sent.every(({ active }) => !active));
+  const headers = { authorization: `Bearer ${await calls.lab.token(roomId, 'eve')}` };
+  const { producers } = /** @type {any} */ (await (await fetch(`${calls.lab.url}/api/rooms/${roomId}`, { headers })).json());
+  assert.deepEqual(producers.map((/** @type {any} */ { kind, paused }) => `${kind} ${paused}`).sort(), ['audio false', 'video false'], 'of which the room knows nothing');
+  // What is wanted meanwhile it is not told.
+  await ann.do('cutSignalling');
+  await calls.joins(roomId, 'cid');
+  await together(people, 'SFU');
+  await flowing(people);
+});
+
 test('plain clients are told of speaking, layers, pauses and ends', async () => {
   const { roomId } = await calls.room({ mode: 'SFU' });
   const context = await calls.browser.newContext();
