@@ -197,6 +197,7 @@ test('what nobody watches is not sent, and is there for whoever comes', async ()
   // What is wanted meanwhile it is not told.
   await ann.do('cutSignalling');
   await calls.joins(roomId, 'cid');
+  await eventually('all of it is sent again', () => ann.sends(), (sent) => sent.every(({ active }) => active));
   await together(people, 'SFU');
   await flowing(people);
 });

@@ -8,16 +8,18 @@ import { LossyPaths, noWay } from '../support/trouble.mjs';
 
 const calls = new Calls();
 const { people } = calls;
+/** What is tried here takes its time on a busy machine, without large pictures too. */
+const size = { width: 320, height: 180, frameRate: 15 };
 /** What fails is tried for half a minute before it is given up, and half of a busy machine is the test's. */
 const PATIENCE_MS = 150_000;
 
 /** Two people peer to peer, and a third who has begun a switch that cannot end before the returned function is called. */
 async function midSwitch() {
   const { name, roomId } = await calls.room();
-  const [ann, bob] = [await calls.joins(roomId, 'ann'), await calls.joins(roomId, 'bob')];
+  const [ann, bob] = [await calls.joins(roomId, 'ann', undefined, { size }), await calls.joins(roomId, 'bob', undefined, { size })];
   await together(people, 'P2P');
   const release = await bob.holdMedia();
-  await calls.joins(roomId, 'cid');
+  await calls.joins(roomId, 'cid', undefined, { size });
   await eventually('the switch begins', () => calls.lab.status(name), (status) => status.previousRoute !== undefined);
   return { name, pair: [ann, bob], release };
 }
@@ -54,8 +56,8 @@ test('a gateway that is killed in the middle of a switch ends no call', async ()
 
 test('where peers cannot reach each other the call goes through a media node by itself', async () => {
   const { name, roomId } = await calls.room();
-  await calls.joins(roomId, 'ann');
-  await calls.joins(roomId, 'bob', undefined, { prepare: noWay('P2P') });
+  await calls.joins(roomId, 'ann', undefined, { size });
+  await calls.joins(roomId, 'bob', undefined, { size, prepare: noWay('P2P') });
   await together(people, 'SFU', PATIENCE_MS);
   await flowing(people);
   const { route } = await calls.oneRoute(name, 'SFU');
@@ -64,8 +66,8 @@ test('where peers cannot reach each other the call goes through a media node by 
 
 test('where somebody cannot reach the media node the call goes back, and media never stops', async () => {
   const { name, roomId } = await calls.room();
-  await calls.joins(roomId, 'ann');
-  await calls.joins(roomId, 'bob', undefined, { prepare: noWay('SFU') });
+  await calls.joins(roomId, 'ann', undefined, { size });
+  await calls.joins(roomId, 'bob', undefined, { size, prepare: noWay('SFU') });
   await together(people, 'P2P');
   await calls.watch();
   await calls.retopologize(name, { mode: 'SFU' });
@@ -83,8 +85,8 @@ test('where packets between peers are lost the call goes through a media node', 
   try {
     const { name, roomId } = await calls.room();
     const prepare = paths.lead.bind(paths);
-    await calls.joins(roomId, 'ann', undefined, { prepare });
-    await calls.joins(roomId, 'bob', undefined, { prepare });
+    await calls.joins(roomId, 'ann', undefined, { size, prepare });
+    await calls.joins(roomId, 'bob', undefined, { size, prepare });
     await together(people, 'SFU', PATIENCE_MS);
     await flowing(people);
     const { route } = await calls.oneRoute(name, 'SFU');
