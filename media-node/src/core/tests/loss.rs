@@ -110,7 +110,6 @@ fn an_hour_goes_by() {
     let (_, ssrc) = world.subscribe(subscriber, producer, false);
     world.network.loss = 0.01;
     world.network.jitter = Duration::from_millis(30);
-    world.grain = Duration::from_millis(1);
     world.run_for(Duration::from_secs(3600));
     let stream = world.clients[subscriber].receiver.stream(ssrc);
     let received = stream.packets.len() as u64;
