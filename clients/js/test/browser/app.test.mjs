@@ -15,7 +15,7 @@ import { speakAloud } from '../support/sound.mjs';
 const app = fileURLToPath(new URL('../../../web/dist', import.meta.url));
 const DESKTOP = { width: 1280, height: 800 };
 const PHONE = { width: 390, height: 844 };
-const LATE_MS = 60_000;
+const LATE_MS = 120_000;
 /** Of each kind two: there is something to choose from. */
 const DEVICES = '--use-fake-device-for-media-stream=fps=30,device-count=2';
 
