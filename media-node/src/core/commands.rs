@@ -191,9 +191,7 @@ impl Core {
             return Some(());
         }
         producer.paused = paused;
-        if paused && let Some(room) = self.rooms.get_mut(&producer.room) {
-            room.loudest.forget(id);
-        }
+        let room = producer.room;
         for stream in &mut producer.streams {
             stream.missings.clear();
         }
@@ -205,6 +203,9 @@ impl Core {
             if !paused {
                 self.want_key_frame(consumer, now);
             }
+        }
+        if paused {
+            self.forget_speaker(room, id);
         }
         Some(())
     }

@@ -172,6 +172,22 @@ fn who_speaks_is_told() {
     world.run_for(Duration::from_secs(4));
     let silent = |e: &Event| matches!(e, Event::ActiveSpeaker { producer: None, .. });
     assert_eq!(world.events.iter().filter(|e| silent(e)).count(), 1);
+
+    // Whoever is muted in the middle of a word is silent at once, and is told of again after it.
+    world.clients[0].tracks[0].level = 20;
+    world.run_for(Duration::from_secs(1));
+    let speaker = world.events.iter().rev().find_map(|e| match e {
+        Event::ActiveSpeaker { producer, .. } => *producer,
+        _ => None,
+    });
+    let producer = speaker.unwrap();
+    world.handle(Command::PauseProducer { producer, paused: true });
+    assert_eq!(world.events.iter().filter(|e| silent(e)).count(), 2);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.events.iter().filter(|e| speaks(e)).count(), 2, "what comes of it meanwhile counts for nothing");
+    world.handle(Command::PauseProducer { producer, paused: false });
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.events.iter().filter(|e| speaks(e)).count(), 3);
 }
 
 #[test]
