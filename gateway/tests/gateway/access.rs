@@ -138,6 +138,7 @@ async fn a_share_link_is_good_until_it_ends_and_nobody_else_makes_one() {
         (with(&ours(600), &ours(-300)), "credentials-invalid"),
         (with(&host, &ours(600)), "credentials-invalid"),
         (forged, "credentials-invalid"),
+        (host, "credentials-invalid"),
     ] {
         let refused = join(link.clone()).await;
         assert_eq!((refused.status, refused.code()), (401, code), "{link}");
