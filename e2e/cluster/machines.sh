@@ -144,6 +144,9 @@ END
     --conntrack-max-per-core 0 --conntrack-tcp-timeout-established 0 --conntrack-tcp-timeout-close-wait 0
 }
 
+# As systemd would: the kubelet ends when it comes before containerd has read its disk.
+keep_kubelet() { daemon_pid "$1" kubelet >/dev/null || restart_daemon "$1" kubelet; }
+
 # Removes the cgroups of machine N in every hierarchy, the deepest first.
 remove_cgroups() {
   local hierarchy directory tries cgroup

@@ -6,7 +6,10 @@ machine=2
 name=$(node_name "$machine")
 
 last_heard() { kube --namespace kube-node-lease get lease "$name" --output 'jsonpath={.spec.renewTime}'; }
-heard_since() { [[ $(last_heard) != "$1" ]]; }
+heard_since() {
+  keep_kubelet "$machine"
+  [[ $(last_heard) != "$1" ]]
+}
 
 case ${1:-} in
   kill)

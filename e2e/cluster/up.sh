@@ -78,9 +78,11 @@ wait_for 120 "API server" kube get --raw /readyz
 start_controllers
 for machine in "${MACHINES[@]}"; do start_node "$machine"; done
 sed "s/DNS_IP/$DNS_IP/" "$CLUSTER_DIR/coredns.yaml" | kube apply -f - >/dev/null
-for machine in "${MACHINES[@]}"; do
-  wait_for 120 "node $(node_name "$machine")" kube wait --for=condition=Ready "node/$(node_name "$machine")" --timeout=1s
-done
+node_ready() {
+  keep_kubelet "$1"
+  kube wait --for=condition=Ready "node/$(node_name "$1")" --timeout=1s
+}
+for machine in "${MACHINES[@]}"; do wait_for 120 "node $(node_name "$machine")" node_ready "$machine"; done
 kube -n kube-system rollout status deployment/coredns --timeout=120s >/dev/null ||
   die "CoreDNS did not become ready; logs are in $STATE/logs"
 echo "$IDENTITY" >"$STATE/identity"
