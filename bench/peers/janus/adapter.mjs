@@ -30,9 +30,10 @@ const fill = (file, values) => {
 fill("janus.transport.websockets.jcfg", { port });
 fill("janus.jcfg", { config, here, loops: process.argv[2] });
 const libraries = readdirSync(path.join(here, "root/usr/lib")).map((name) => path.join(here, "root/usr/lib", name));
+// Whoever started us may end us in a way that lets us end nothing: Janus goes with us.
 const janus = spawn(
-  path.join(here, "root/usr/bin/janus"),
-  ["-F", config],
+  "setpriv",
+  ["--pdeathsig", "KILL", path.join(here, "root/usr/bin/janus"), "-F", config],
   { stdio: ["ignore", 2, 2], env: { ...process.env, LD_LIBRARY_PATH: libraries.join(":") } },
 );
 const end = (code) => {
