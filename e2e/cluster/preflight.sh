@@ -3,22 +3,25 @@
 # changed. What can be installed, tools.sh installs; this is about what cannot.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+# at_least WANTED FOUND: whether that version is no older.
+at_least() { printf '%s\n' "$1" "$2" | sort --version-sort --check=quiet; }
+
 command -v cargo >/dev/null || die "Rust is missing: install rustup (https://rustup.rs), then run this again"
 # rustup gets the version that rust-toolchain.toml names; without it, what is there has to do.
 if ! command -v rustup >/dev/null; then
   wanted=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$REPO_DIR/rust-toolchain.toml")
   cargo=$(cargo --version | cut --delimiter=' ' --fields=2)
-  printf '%s\n' "$wanted" "$cargo" | sort --version-sort --check=quiet ||
+  at_least "$wanted" "$cargo" ||
     die "Rust $cargo is too old: install rustup (https://rustup.rs), which gets $wanted, then run this again"
 fi
 command -v go >/dev/null || die "Go is missing: install Go $GO_MINIMUM or later (https://go.dev/dl), then run this again"
 go=$(go env GOVERSION)
-printf '%s\n' "go$GO_MINIMUM" "$go" | sort --version-sort --check=quiet ||
+at_least "go$GO_MINIMUM" "$go" ||
   die "$go is too old: install Go $GO_MINIMUM or later (https://go.dev/dl), then run this again"
 type node npm >/dev/null 2>&1 ||
   die "Node.js is missing: install Node.js $NODE_MINIMUM or later with npm (https://nodejs.org), then run this again"
 node=$(node --version)
-printf '%s\n' "v$NODE_MINIMUM" "$node" | sort --version-sort --check=quiet ||
+at_least "v$NODE_MINIMUM" "$node" ||
   die "Node.js $node is too old: install Node.js $NODE_MINIMUM or later (https://nodejs.org), then run this again"
 
 command -v cc >/dev/null || die "a C compiler is missing: apt-get install build-essential, then run this again"
