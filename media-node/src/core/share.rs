@@ -55,8 +55,7 @@ impl Core {
         let Some(transport) = self.transports.get(key) else { return 0.0 };
         let Some(congestion) = &transport.congestion else { return 0.0 };
         let micros = micros_since(self.epoch, now);
-        let (available, is_known) = (transport.available, congestion.is_known(micros));
-        let expects_feedback = congestion.expects_feedback();
+        let (available, is_harmful) = (transport.available, congestion.is_harmful(micros));
         let speaker = self.rooms.get(&transport.room).and_then(|room| room.speaker.current());
         let speaker = speaker.and_then(|p| self.producers.get(*self.producer_keys.get(&p)?)).map(|p| p.transport);
         let (mut keys, mut demands, mut sound) = (Vec::new(), Vec::new(), 0.0);
@@ -86,15 +85,12 @@ impl Core {
         }
         let wanted: f64 = demands.iter().filter_map(|d| d.ladder.last()).map(|step| step.bitrate).sum();
         let chosen = match available {
-            Some(available) => allocate(available - sound, &demands),
+            Some(available) => allocate(available - sound, is_harmful, &demands),
             None => demands.iter().map(|d| d.ladder.len().checked_sub(1)).collect(),
         };
         for ((consumer, demand), chosen) in keys.into_iter().zip(&demands).zip(chosen) {
             let tries = || !can_probe && self.consumers.get(consumer).is_some_and(|c| c.was_paused_for(TRIAL, now));
-            // Before anything is known, everybody gets to see something.
-            // A receiver that measures by itself (REMB) and gets nothing would never measure more.
-            let measures = || !expects_feedback;
-            let chosen = chosen.or_else(|| (!is_known || measures() || tries()).then_some(0));
+            let chosen = chosen.or_else(|| tries().then_some(0));
             let layers = match available {
                 Some(_) => chosen.map(|at| demand.ladder[at].layers),
                 None => Some(Layers::ALL),

@@ -1,6 +1,7 @@
 //! Who gets what of a subscriber's bandwidth. Sound is taken off first and always sent. Then every stream
 //! of pictures gets its lowest layers, in order of priority; then what is left raises them layer by layer,
-//! again in order of priority, those of one priority by turns. What does not even get its lowest is paused.
+//! again in order of priority, those of one priority by turns. What does not even get its lowest is paused,
+//! if it is new or what is sent does harm: an estimate alone is no reason to take a picture away.
 
 /// What is sent already is kept until it exceeds the budget by this: estimates swing around the capacity.
 const KEEP: f64 = 1.10;
@@ -30,11 +31,12 @@ pub(crate) struct Demand<L> {
 }
 
 /// Chooses a place in the ladder for each demand; `None` pauses it. `budget`: bits per second for pictures.
-pub(crate) fn allocate<L>(budget: f64, demands: &[Demand<L>]) -> Vec<Option<usize>> {
+/// `harmful`: what is sent is more than the path carries, and lowest layers are no exception any more.
+pub(crate) fn allocate<L>(budget: f64, harmful: bool, demands: &[Demand<L>]) -> Vec<Option<usize>> {
     let mut chosen: Vec<Option<usize>> = vec![None; demands.len()];
     let mut order: Vec<usize> = (0..demands.len()).collect();
     order.sort_by_key(|i| std::cmp::Reverse(demands[*i].priority));
-    let mut spent = 0.0;
+    let (mut spent, mut risen) = (0.0, false);
     // A step up from what was chosen so far: taken if it fits.
     let mut try_next = |i: usize, chosen: &mut Vec<Option<usize>>| {
         let demand = &demands[i];
@@ -46,10 +48,15 @@ pub(crate) fn allocate<L>(budget: f64, demands: &[Demand<L>]) -> Vec<Option<usiz
         }
         let before = chosen[i].and_then(|at| demand.ladder.get(at)).map_or(0.0, |s| s.bitrate);
         let total = spent - before + step.bitrate;
-        let keep = if next == 0 { KEEP_LOWEST } else { KEEP };
-        let fits = if has { total <= budget * keep } else { total * RAISE <= budget };
+        let fits = match (has, next) {
+            (true, 0) => !harmful || total <= budget * KEEP_LOWEST,
+            // Nobody rises on what another one holds beyond the budget.
+            (true, _) => total <= if risen { budget } else { budget * KEEP },
+            (false, _) => total * RAISE <= budget,
+        };
         if fits {
             spent = total;
+            risen |= !has;
             chosen[i] = Some(next);
         }
         fits
@@ -105,17 +112,27 @@ mod tests {
             (1100.0, three(Some(1)), vec![Some(1), Some(1), Some(0)]),
             (700.0, three(Some(1)), vec![Some(0), Some(0), Some(0)]),
         ] {
-            assert_eq!(allocate(budget, &demands), expected, "{budget} {demands:?}");
+            assert_eq!(allocate(budget, true, &demands), expected, "{budget} {demands:?}");
         }
+    }
+
+    #[test]
+    fn nobody_loses_the_picture_to_a_guess() {
+        let mut demands = vec![demand(2, &[2000.0], Some(0)), demand(1, &SIMULCAST, Some(2)), demand(1, &SIMULCAST, None)];
+        assert_eq!(allocate(100.0, false, &demands), [Some(0), Some(0), None]);
+        assert_eq!(allocate(100.0, true, &demands), [None, None, None]);
+        assert_eq!(allocate(200.0, true, &demands), [None, Some(0), None]);
+        demands[0].held = true;
+        assert_eq!(allocate(100.0, false, &demands), [Some(0), Some(0), None]);
     }
 
     #[test]
     fn what_is_held_does_not_rise() {
         let mut demands = vec![demand(1, &SIMULCAST, Some(0))];
         demands[0].held = true;
-        assert_eq!(allocate(1e6, &demands), [Some(0)]);
+        assert_eq!(allocate(1e6, true, &demands), [Some(0)]);
         demands[0].current = None;
-        assert_eq!(allocate(1e6, &demands), [None]);
+        assert_eq!(allocate(1e6, true, &demands), [None]);
     }
 
     proptest! {
@@ -130,7 +147,7 @@ mod tests {
                 let current = current.map(|c| c.min(bitrates.len() - 1));
                 Demand { held, ..demand(priority, &bitrates, current) }
             }).collect();
-            let chosen = allocate(budget, &demands);
+            let chosen = allocate(budget, true, &demands);
             let cost = |i: usize, at: Option<usize>| at.map_or(0.0, |at| demands[i].ladder[at].bitrate);
             let total: f64 = chosen.iter().enumerate().map(|(i, at)| cost(i, *at)).sum();
             prop_assert!(total <= budget * KEEP_LOWEST + 1e-6);
@@ -147,9 +164,9 @@ mod tests {
             }
             // What was chosen once is chosen again: nothing flaps by itself.
             let again: Vec<_> = demands.iter().zip(&chosen).map(|(d, at)| Demand { current: *at, ..d.clone() }).collect();
-            let settled = allocate(budget, &again);
+            let settled = allocate(budget, true, &again);
             let once_more: Vec<_> = again.iter().zip(&settled).map(|(d, at)| Demand { current: *at, ..d.clone() }).collect();
-            prop_assert_eq!(allocate(budget, &once_more), settled);
+            prop_assert_eq!(allocate(budget, true, &once_more), settled);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! feedback ─┬ groups ─ trend ─ rate        does the delay grow? (delay-based estimate)
 //!           ├ arriving                     what arrives bounds what is believed
 //!           ├ loss                         queues too short to be seen as delay
+//!           ├ queue                        does it harm? (before pictures are held back whole)
 //!           └ probes                       is there more than is being used?
 //! ```
 //!
@@ -21,6 +22,7 @@ mod history;
 mod loss;
 mod pacer;
 mod probes;
+mod queue;
 mod rate;
 mod receiving;
 mod remb;
@@ -39,6 +41,7 @@ use history::{History, Outcome};
 use loss::{Loss, Verdict};
 use pacer::Pacer;
 use probes::{Probes, Situation};
+use queue::Queue;
 use rate::Rate;
 use trend::{Trend, Usage};
 
@@ -56,6 +59,10 @@ const SILENCE_STEP: Micros = 500_000;
 const SILENCE_FACTOR: f64 = 0.7;
 /// After a reduction, loss asks for none for this long and a round trip.
 const LOSS_REST: Micros = 300_000;
+/// So long after a reduction, what arrives is what is sent since.
+const SETTLED: Micros = 1_000_000;
+/// An estimate that is this much below what arrives is wrong; one that is near it will grow by itself.
+const FAR_MORE: f64 = 1.3;
 /// Nothing is to be looked after when nothing has left for this long.
 const IDLE: Micros = 2_000_000;
 /// A REMB is good for this long.
@@ -82,6 +89,7 @@ pub(crate) struct Congestion {
     trend: Trend,
     arriving: Arriving,
     loss: Loss,
+    queue: Queue,
     rate: Rate,
     probes: Probes,
     pacer: Pacer,
@@ -109,6 +117,7 @@ impl Congestion {
             trend: Trend::default(),
             arriving: Arriving::default(),
             loss: Loss::default(),
+            queue: Queue::default(),
             rate: Rate::new(bounds.initial, (bounds.least, bounds.most)),
             probes: Probes::default(),
             pacer: Pacer::new(bounds.initial),
@@ -132,11 +141,6 @@ impl Congestion {
 
     pub fn expects_feedback(&self) -> bool {
         self.expects_feedback
-    }
-
-    /// The subscriber has said something about its path lately.
-    pub fn is_known(&self, now: Micros) -> bool {
-        self.heard.is_some() || self.remb(now).is_some()
     }
 
     fn remb(&self, now: Micros) -> Option<f64> {
@@ -226,6 +230,11 @@ impl Congestion {
         self.trend.usage() == Usage::Over || matches!(self.loss.verdict(), Verdict::Reduce(_))
     }
 
+    /// What is sent does harm for a while already: packets stay lost, or a queue stands.
+    pub fn is_harmful(&self, now: Micros) -> bool {
+        self.queue.harms(now)
+    }
+
     /// What would be sent if there were no limit, in bits per second: reason to probe, or none.
     pub fn want(&mut self, wanted: f64) {
         self.wanted = wanted;
@@ -298,6 +307,7 @@ impl Congestion {
             self.heard = Some(now);
             let sample = now.saturating_sub(sent).min(2_000_000);
             self.round_trip = (self.round_trip * 7 + sample) / 8;
+            self.queue.answered(now.saturating_sub(sent), self.loss.verdict(), now);
         }
         self.has_result = false;
         self.conclude(now);
@@ -348,6 +358,13 @@ impl Congestion {
         {
             self.rate.proven(proven);
             self.has_result = true;
+        }
+        // Far more than was hoped for comes, and nothing waits or is lost: the path carries it.
+        let is_calm = self.trend.usage() == Usage::Normal && !hold && !self.queue.stands();
+        let is_settled = self.rate.decreased().is_none_or(|at| now.saturating_sub(at) > SETTLED + self.round_trip);
+        let arriving = self.arriving.rate().unwrap_or_default();
+        if is_calm && is_settled && arriving > FAR_MORE * self.rate.current() {
+            self.rate.proven(arriving);
         }
         // What is lost now was sent before the last reduction: that has been paid for.
         let rests = self.rate.decreased().is_some_and(|at| now.saturating_sub(at) < LOSS_REST + self.round_trip);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::link::Link;
@@ -34,6 +35,8 @@ pub(crate) struct Network {
     pub filter: Option<Filter>,
     /// Bottlenecks, by direction and client.
     pub links: Vec<(Direction, SocketAddr, Link)>,
+    /// A client that stops to look at its socket now and then: who, and its next such time.
+    pub dozes: Option<(SocketAddr, Range<Instant>)>,
     in_flight: BTreeMap<(Instant, u64), Datagram>,
     sent: u64,
     pub lost: u64,
@@ -51,6 +54,7 @@ impl Network {
             jitter: Duration::ZERO,
             filter: None,
             links: Vec::new(),
+            dozes: None,
             in_flight: BTreeMap::new(),
             sent: 0,
             lost: 0,
@@ -86,10 +90,24 @@ impl Network {
         for _ in 0..copies {
             let jitter = self.jitter.as_micros() as u64;
             let extra = if jitter == 0 { 0 } else { self.random.u64() % jitter };
-            let at = leaves + self.delay + Duration::from_micros(extra);
+            let at = self.awake(&datagram, leaves + self.delay + Duration::from_micros(extra));
             self.sent += 1;
             self.in_flight.insert((at, self.sent), datagram.clone());
         }
+    }
+
+    /// When whoever it is for looks at a datagram that has come.
+    fn awake(&mut self, datagram: &Datagram, at: Instant) -> Instant {
+        let Some((client, mut doze)) = self.dozes.clone() else { return at };
+        if (datagram.direction, datagram.client) != (Direction::ToClient, client) {
+            return at;
+        }
+        while doze.end < at {
+            let start = doze.end + Duration::from_millis(20 + self.random.u64() % 400);
+            doze = start..start + Duration::from_millis(5 + self.random.u64() % 120);
+        }
+        self.dozes = Some((client, doze.clone()));
+        if doze.contains(&at) { doze.end } else { at }
     }
 
     /// The bottleneck from the server to a client; there must be one.
