@@ -8,7 +8,7 @@ pub use super::congestion::Bounds;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How long outgoing media may wait for more packets to the same subscriber, so that one system
-    /// call sends them all. 1-2 ms; zero sends at once.
+    /// call sends them all. 1-2 ms; zero sends at once. The last packet of a picture ends the wait.
     pub batch_delay: Duration,
     /// Largest number of datagrams in one transmit (the kernel's limit for UDP GSO is 64 or 128).
     pub max_segments: usize,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::bandwidth::micros_since;
 use super::codec::{Dependency, has_key_frames, picture};
-use super::command::{Codec, Event, ExtensionKind, Layers, ProducerCodec};
+use super::command::{Codec, Event, ExtensionKind, Layers, MediaKind, ProducerCodec};
 use super::congestion::Micros;
 use super::consumer::{Consumer, Incoming, Stamps};
 use super::lane::Lane;
@@ -17,7 +17,7 @@ use super::redundancy::Redundancy;
 use super::rtp::{Header, Values, unwrap_rtx};
 use super::stats::{Counter, Drop, Fate, Stats};
 use super::transport::{Source, Transport, arm};
-use super::{Config, Core, Key};
+use super::{Core, Key};
 
 /// What the rest of the path must know of an opened packet.
 struct Opened {
@@ -208,8 +208,12 @@ impl Core {
     }
 
     pub(super) fn fan_out(&mut self, producer_key: Key, incoming: &Incoming<'_>, now: Instant) -> usize {
+        let Some(producer) = self.producers.get(producer_key) else { return 0 };
+        // More packets to the same subscriber will come, but after the last one of a picture: what waits has come together.
+        let is_last = producer.kind == MediaKind::Video && incoming.header.marker;
+        let flush_at = if is_last { now } else { now + self.config.batch_delay };
         let mut path = Path {
-            config: &self.config,
+            flush_at,
             outbox: &mut self.outbox,
             stats: &mut self.stats,
             abs_send_time: abs_send_time(self.epoch, now),
@@ -217,7 +221,6 @@ impl Core {
             reports_unarmed: false,
             now,
         };
-        let Some(producer) = self.producers.get(producer_key) else { return 0 };
         let timeout = self.config.encoding_timeout;
         let Some(stream) = producer.streams.get(incoming.encoding) else { return 0 };
         let active = stream.rates.active(now, timeout).unwrap_or(Layers::LOWEST);
@@ -365,7 +368,8 @@ pub(super) fn abs_send_time(epoch: Instant, now: Instant) -> u32 {
 
 /// What every subscriber's copy of a packet has in common.
 struct Path<'a> {
-    config: &'a Config,
+    /// When what it puts into batches is to leave.
+    flush_at: Instant,
     outbox: &'a mut Outbox,
     stats: &'a mut Stats,
     abs_send_time: u32,
@@ -398,7 +402,7 @@ impl Path<'_> {
         let key = consumer.transport;
         let unarmed = transport.congestion.is_some() && transport.deadlines.bandwidth.is_none();
         self.reports_unarmed |= unarmed || transport.deadlines.reports.is_none();
-        self.outbox.queue(key, transport, self.now + self.config.batch_delay);
+        self.outbox.queue(key, transport, self.flush_at);
         transport.active = true;
         let srtp = transport.srtp.as_mut().ok_or(Drop::ConsumerNotConnected)?;
         let (batch, paced) = (&mut transport.batch, &mut transport.paced);

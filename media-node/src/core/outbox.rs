@@ -56,13 +56,13 @@ impl Outbox {
         }
     }
 
-    /// A transport is about to get something into its batch; all batches leave together at `flush_at`.
+    /// A transport is about to get something into its batch; all batches leave together at the earliest `flush_at`.
     pub fn queue(&mut self, key: Key, transport: &mut Transport, flush_at: Instant) {
         if !transport.queued {
             transport.queued = true;
             self.queued.push_back(key);
-            self.flush_at = Some(self.flush_at.map_or(flush_at, |at| at.min(flush_at)));
         }
+        self.flush_at = Some(self.flush_at.map_or(flush_at, |at| at.min(flush_at)));
     }
 
     /// Puts a sealed packet into a transport's batch.

@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn nobody_loses_the_picture_to_a_guess() {
-        let mut demands = vec![demand(2, &[2000.0], Some(0)), demand(1, &SIMULCAST, Some(2)), demand(1, &SIMULCAST, None)];
+        let mut demands =
+            vec![demand(2, &[2000.0], Some(0)), demand(1, &SIMULCAST, Some(2)), demand(1, &SIMULCAST, None)];
         assert_eq!(allocate(100.0, false, &demands), [Some(0), Some(0), None]);
         assert_eq!(allocate(100.0, true, &demands), [None, None, None]);
         assert_eq!(allocate(200.0, true, &demands), [None, Some(0), None]);

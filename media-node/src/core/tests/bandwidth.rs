@@ -208,7 +208,8 @@ fn a_free_path_adds_no_delay() {
     world.run_for(Duration::from_secs(12));
     assert!(available(&world, client).unwrap() > 1_300_000, "{:?}", available(&world, client));
     assert!(world.clients[client].receiver.padding > 5);
-    // Twice ten milliseconds of network, and a millisecond of link.
+    // Twice ten milliseconds of network, and a packet on the link.
+    let path = Duration::from_micros(20_180);
     let frame = Duration::from_micros(33_333);
     let stream = world.clients[client].receiver.stream(video);
     let mut added: Vec<Duration> = stream
@@ -216,12 +217,13 @@ fn a_free_path_adds_no_delay() {
         .values()
         .rev()
         .take(1000)
-        .map(|p| p.at - start - frame * (p.counter / 5) as u32 - Duration::from_millis(21))
+        .map(|p| p.at.saturating_duration_since(start + frame * (p.counter / 5) as u32 + path))
         .collect();
     added.sort_unstable();
     let (median, worst) = (added[added.len() / 2], added[added.len() - 1]);
     println!("added: {median:?}, at worst {worst:?}");
-    assert!(median < Duration::from_millis(2), "{median:?}");
+    // The rest of its picture may be before it on the link: nothing waits for more to come.
+    assert!(median < Duration::from_micros(900), "{median:?}");
     assert!(worst < Duration::from_millis(30), "{worst:?}");
     assert_eq!(world.stats().dropped(Drop::PacerFull), 0);
 }
