@@ -3,8 +3,8 @@
 
 /// A run must stay below the largest UDP datagram, with room for IP headers.
 const MAX_RUN_BYTES: usize = 64_000;
-/// Buffers larger than this are not kept.
-const KEEP_BYTES: usize = 64 * 1024;
+/// What has been taken is given up when it is this much.
+const COMPACT_BYTES: usize = 16 * 1024;
 
 /// Sealed packets of one transport.
 #[derive(Debug, Default)]
@@ -102,7 +102,7 @@ impl Batch {
     /// Gives up the room of what has been taken, once that is worth moving the rest.
     pub fn compact(&mut self) {
         let gone = self.begin(self.taken);
-        if gone < KEEP_BYTES || gone < self.bytes.len() / 2 {
+        if gone < COMPACT_BYTES || gone < self.bytes.len() / 2 {
             return;
         }
         self.bytes.drain(..gone);
@@ -113,10 +113,23 @@ impl Batch {
         self.taken = 0;
     }
 
-    /// Empty, and ready for reuse; memory of an unusually large batch is given back.
-    pub fn recycle(mut self) -> Self {
+    /// Bytes in it, taken or not.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes that it has room for.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Empty, and ready for reuse. What it has room for beyond twice `keep` is given back.
+    pub fn recycle(mut self, keep: usize) -> Self {
         self.bytes.clear();
-        self.bytes.shrink_to(KEEP_BYTES);
+        if self.bytes.capacity() > 2 * keep {
+            self.bytes.shrink_to(keep);
+        }
         self.ends.clear();
         self.taken = 0;
         self
@@ -181,7 +194,7 @@ mod tests {
                 let waiting: usize = sizes[back.len()..pushed].iter().sum();
                 prop_assert_eq!(batch.waiting(), waiting);
                 batch.compact();
-                prop_assert!(batch.bytes.len() <= 2 * waiting + KEEP_BYTES + 1300);
+                prop_assert!(batch.bytes.len() <= 2 * waiting + COMPACT_BYTES + 1300);
             }
             let expected: Vec<_> = sizes.iter().enumerate().map(|(i, s)| vec![i as u8; *s]).collect();
             prop_assert_eq!(back, expected);
