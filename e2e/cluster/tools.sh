@@ -103,7 +103,7 @@ fi
 if [[ $purpose == cluster ]]; then
   packages containerd=containerd runc=runc /usr/lib/cni/portmap=containernetworking-plugins \
     conntrack=conntrack iptables=iptables ip=iproute2 nsenter=util-linux pgrep=procps openssl=openssl \
-    buildah=buildah mmdebstrap=mmdebstrap chromium=chromium curl=curl \
+    buildah=buildah mmdebstrap=mmdebstrap chromium=chromium curl=curl socat=socat \
     /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
   sources=$(cat "$CLUSTER_DIR"/kube/{go.mod,go.sum,main.go,pause/main.go} | sha256sum | cut -c1-12)
   cached kube "$KUBERNETES_VERSION-$sources" "7 min" build_kube

@@ -8,7 +8,10 @@
 #                  are made, callplane-system and callplane-demo, and nothing is touched outside of
 #                  them but what the chart has for whole clusters; where there is something of that
 #                  kind already, nothing is touched at all. Definitions that are there stay as they are.
+#
+# LAN=192.168.1.5  an address of this machine: with it, phones in that network can join the second call.
 source "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lan.sh"
 
 CLUSTER=${CLUSTER:-local}
 NAMESPACE=callplane-system
@@ -230,7 +233,7 @@ talk_up() {
 
 up() {
   api_key
-  "$CLUSTER_DIR/install.sh" "${image[@]}"
+  "$CLUSTER_DIR/install.sh" "${image[@]}" "${lan[@]}"
   say "applying manifests/samples: a CallRoom, that is, a call"
   local sample
   without_ended demo
@@ -249,6 +252,7 @@ up() {
   say "making a room by REST: a call that begins peer to peer"
   talk_up
   node e2e/browser/talk.mjs "$talk_url" "$DEMO/screenshots"
+  lan_up
 
   say "done. Next:"
   cat <<END
@@ -256,6 +260,7 @@ up() {
   $page_url   # the first call, with plain mediasoup-client
   $talk_url
                                 # the second one: open it in two tabs, then in a third
+$(lan_next)
   export KUBECONFIG=${KUBECONFIG:-$HOME/.kube/config} PATH=$BIN:\$PATH
   kubectl get callrooms,medianodes,mediapools -A        # what there is
   kubectl describe callroom demo -n $ROOMS             # what happened to the call
@@ -266,6 +271,7 @@ END
 down() {
   end page
   end gateway
+  lan_down
   case $CLUSTER in
     local) "$CLUSTER_DIR/down.sh" ;;
     kind)
@@ -287,6 +293,7 @@ esac
 case ${1:-} in
   up)
     own_ports
+    lan_check
     "cluster_$CLUSTER"
     up
     ;;

@@ -171,7 +171,7 @@ async fn a_player_gets_what_is_published_now_and_what_follows_it_under_the_same_
     let parked = orders.iter().filter(|c| matches!(c, Command::ParkConsumer { .. })).count();
     assert_eq!(parked, 2, "{orders:?}");
     let park = at(|c| matches!(c, Command::ParkConsumer { .. }));
-    assert!(park < at(|c| matches!(c, Command::CloseProducer { .. })), "before its producer says goodbye");
+    assert!(park < at(|c| matches!(c, Command::CloseTransport { .. })), "before its producer says goodbye");
     created(whip(&server, "cat", &offer())).await;
     let again = specs(&server.orders());
     let mut ssrcs = [&fed, &again].map(|specs| specs.iter().map(|(_, spec)| spec.ssrc).collect::<Vec<_>>());

@@ -291,11 +291,14 @@ impl Turn<'_> {
             return Err(Refusal::Forbidden("end tracks of others"));
         }
         let by = (producer.user != access.user).then(|| access.user.clone());
+        let close = Effect::Media(room.worker, Command::CloseProducer { producer: producer.media });
         self.end_producer(&access.room, id, by);
+        self.effects.push(close);
         Ok(())
     }
 
-    /// Ends a track and its subscriptions, and tells whoever it concerns: its publisher too, where a moderator ended it.
+    /// Forgets a track and its subscriptions, and tells whoever it concerns: its publisher too, where a moderator ended it.
+    /// Its media ends with it or with its transport; one after the other, what comes in between would be of nobody.
     pub(super) fn end_producer(&mut self, key: &RoomKey, id: &str, by: Option<String>) {
         self.park_players(key, id);
         self.tell_subscribers(key, id, |consumer_id, producer_id| RoomEvent::ConsumerClosed {
@@ -305,7 +308,6 @@ impl Turn<'_> {
         let Ok(room) = self.registry.room_mut(key) else { return };
         let Some(producer) = room.producers.remove(id) else { return };
         room.consumers.retain(|_, consumer| consumer.producer != id);
-        self.effects.push(Effect::Media(room.worker, Command::CloseProducer { producer: producer.media }));
         let told = room.sockets_told_of(&producer.user, by.as_deref());
         let event = RoomEvent::ProducerClosed { producer_id: id.into(), participant_id: producer.user, closed_by: by };
         self.effects.push(Effect::Tell(told, event));

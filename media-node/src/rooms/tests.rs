@@ -269,6 +269,18 @@ fn whoever_has_neither_socket_nor_connected_transport_leaves_after_the_grace() {
 }
 
 #[test]
+fn whoever_leaves_takes_media_along_at_once() {
+    let mut world = World::new();
+    let (id, ann) = world.transport("ann", Direction::Send);
+    let tracks = [11, 22].map(|ssrc| world.publish("ann", &id, ssrc).unwrap());
+    world.turn(|turn| turn.close_producer(&access("ann"), &tracks[0])).unwrap();
+    assert!(matches!(world.commands()[..], [Command::CloseProducer { .. }]));
+    world.turn(|turn| turn.leave(&access("ann"), "ann")).unwrap();
+    // A packet that came between two commands would belong to nobody.
+    assert!(matches!(world.commands()[..], [Command::CloseTransport { transport }] if transport == ann));
+}
+
+#[test]
 fn a_silent_transport_gives_way_to_a_newer_one_of_its_direction_and_a_live_one_never_does() {
     let mut world = World::new();
     world.socket("ann");
