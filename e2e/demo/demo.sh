@@ -232,10 +232,11 @@ talk_up() {
 }
 
 up() {
+  local sample lan
   api_key
+  mapfile -t lan < <(lan_options)
   "$CLUSTER_DIR/install.sh" "${image[@]}" "${lan[@]}"
   say "applying manifests/samples: a CallRoom, that is, a call"
-  local sample
   without_ended demo
   for sample in manifests/samples/*.yaml; do
     sed "s/^  namespace: default$/  namespace: $ROOMS/" "$sample" | kubectl apply --filename -
@@ -260,7 +261,7 @@ up() {
   $page_url   # the first call, with plain mediasoup-client
   $talk_url
                                 # the second one: open it in two tabs, then in a third
-$(lan_next)
+$(lan_next "$talk_url")
   export KUBECONFIG=${KUBECONFIG:-$HOME/.kube/config} PATH=$BIN:\$PATH
   kubectl get callrooms,medianodes,mediapools -A        # what there is
   kubectl describe callroom demo -n $ROOMS             # what happened to the call

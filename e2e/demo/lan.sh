@@ -5,7 +5,6 @@
 
 LAN_PORT=${LAN_PORT:-8443}
 TURN_PORT=3478
-lan=() # What install.sh is told of it.
 FORWARDS=(lan-web lan-turn-udp lan-turn-tcp)
 
 # Before anything is built.
@@ -15,9 +14,10 @@ lan_check() {
   [[ $CLUSTER == local ]] || need socat openssl
   ip -oneline address show scope global to "$LAN" 2>/dev/null | grep --quiet . ||
     die "LAN=$LAN is no address of this machine: it has $(ip -oneline -4 address show scope global | awk '{sub("/.*", "", $4); print $4}' | paste --serial --delimiters=' ')"
-  # Media goes by TURN, which is forwarded. So that is what clients are told of.
-  lan=(--set "turn.host=$LAN")
 }
+
+# What install.sh is told, a word each: media goes by TURN, which is forwarded, so that is what clients hear of.
+lan_options() { [[ -z ${LAN:-} ]] || printf '%s\n' --set "turn.host=$LAN"; }
 
 # A certificate that is kept, so that people who have accepted it are not asked again.
 lan_certificate() {
@@ -51,10 +51,10 @@ lan_up() {
   listens lan-turn-tcp "$TURN_PORT" tcp
 }
 
-# What to do on a phone.
+# lan_next URL: what to do on a phone, where that is the link on this machine.
 lan_next() {
   [[ -z ${LAN:-} ]] || cat <<END
-  https://$LAN:$LAN_PORT/${talk_url#http*://*/}
+  https://$LAN:$LAN_PORT/${1#http*://*/}
                                 # the same on a phone in this network; it asks whether to trust the demo's own certificate
 END
 }
