@@ -21,13 +21,13 @@ free_port() { node --eval 'const s = require("net").createServer().listen(0, "12
 
 # A phone, as far as networks go: it reaches this machine by one address, and nothing behind it.
 PHONE=callplane-phone
-LAN=192.0.2.1
+LAN=198.51.100.1
 make_phone() {
   ip netns add "$PHONE"
   ip link add "$PHONE" type veth peer name lan netns "$PHONE"
   ip address add "$LAN/30" dev "$PHONE"
   ip link set "$PHONE" up
-  ip -netns "$PHONE" address add 192.0.2.2/30 dev lan
+  ip -netns "$PHONE" address add 198.51.100.2/30 dev lan
   ip -netns "$PHONE" link set lan up
   ip -netns "$PHONE" link set lo up
   printf '#!/bin/sh\nexec ip netns exec %s "%s" "$@"\n' "$PHONE" "${CHROMIUM:-/usr/bin/chromium}" >"$work/chromium"
@@ -79,7 +79,7 @@ mapfile -t pictures < <(find "$CACHE/demo/screenshots" -name '*.png' -size +10k 
 drop_phone
 make_phone
 began=$EPOCHSECONDS
-LAN=192.0.2.77 "$demo" up >"$work/refused" 2>&1 && fail "it takes an address that is not this machine's"
+LAN=198.51.100.77 "$demo" up >"$work/refused" 2>&1 && fail "it takes an address that is not this machine's"
 grep --quiet "no address of this machine: it has .*$LAN" "$work/refused" || fail "it does not say which address to take: $(<"$work/refused")"
 LAN=$LAN LAN_PORT=$(free_port) "$demo" up >"$work/again" 2>&1 || fail "a second time it ended with $?: $(<"$work/again")"
 say "demo: a second time in $((EPOCHSECONDS - began)) s"
