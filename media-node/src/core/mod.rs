@@ -29,6 +29,7 @@ mod consumer;
 mod data;
 mod demux;
 mod dtls;
+mod fan_out;
 mod feedback;
 mod forward;
 mod history;
