@@ -136,7 +136,8 @@ pub struct Media {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub simulcast: Option<bool>,
 
-    /// Bits per second that one participant may send, all of its tracks together.
+    /// Bits per second that one participant is asked not to exceed with all of its tracks together. Browsers heed it (REMB);
+    /// what a sender does that does not is forwarded all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 64_000, max = 100_000_000))]
     pub max_publish_bitrate: Option<i64>,
