@@ -160,6 +160,7 @@ const CODECS = [
   { name: 'H264 Constrained Baseline, packetization mode 1', mimeType: 'video/H264', parameters: { 'profile-level-id': '42e01f', 'packetization-mode': 1 } },
   { name: 'H264 Constrained Baseline, packetization mode 0', mimeType: 'video/H264', parameters: { 'profile-level-id': '42e01f', 'packetization-mode': 0 } },
   { name: 'H264 Main, packetization mode 1', mimeType: 'video/H264', parameters: { 'profile-level-id': '4d001f', 'packetization-mode': 1 } },
+  { name: 'H264 Main, packetization mode 0', mimeType: 'video/H264', parameters: { 'profile-level-id': '4d001f', 'packetization-mode': 0 } },
   { name: 'AV1', mimeType: 'video/AV1' },
 ];
 
@@ -171,7 +172,17 @@ for (const { name, mimeType, parameters } of CODECS) {
     assert.equal(stats.received.codec.toLowerCase(), mimeType.toLowerCase());
     assert.ok(stats.received.pliCount <= 1, `the decoder was lost ${stats.received.pliCount} times`);
     noteQuality(t, stats);
-    shown(CHROMIUM, name, 'publishes and plays 320x180, decoded from the first key frame on');
+    const agreed = Object.entries(parameters ?? {}).map(([parameter, value]) => `${parameter}=${value}`);
+    // What each end settled on, and what the browser says of the stream that it sends and of the one that it decodes.
+    for (const { codecs } of [track.started.producer, track.started.consumer]) {
+      for (const [parameter, value] of Object.entries(parameters ?? {})) assert.equal(codecs[0].parameters[parameter], value, parameter);
+    }
+    for (const { fmtp } of [stats.sent[0], stats.received]) {
+      const has = (fmtp ?? '').split(';').map((/** @type {string} */ one) => one.trim());
+      for (const one of agreed) assert.ok(has.includes(one), `${one} is not in ${fmtp}`);
+    }
+    const by = agreed.length > 0 ? `, by ${agreed.join(' and ')} on both sides` : '';
+    shown(CHROMIUM, name, `publishes and plays 320x180, decoded from the first key frame on${by}`);
   }));
 }
 
@@ -180,7 +191,7 @@ test('Opus with DTX and FEC arrives', { skip, timeout: TIMEOUT_MS }, () => withT
   const { parameters } = track.started.consumer.codecs[0];
   assert.deepEqual([parameters.usedtx, parameters.useinbandfec], [1, 1]);
   await track.until('sound', ({ received }) => received?.totalSamplesReceived - received?.concealedSamples > 48_000);
-  shown(CHROMIUM, 'Opus', 'publishes with DTX and in-band FEC, and hears it');
+  shown(CHROMIUM, 'Opus', 'publishes with DTX and in-band FEC on, and hears it');
 }));
 
 test('Opus with redundancy arrives with its copies, and as plain Opus', { skip, timeout: TIMEOUT_MS }, async (t) => {

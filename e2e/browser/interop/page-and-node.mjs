@@ -3,6 +3,7 @@
 import { after, afterEach, before } from 'node:test';
 import { launchChromium } from '../lib/chromium.mjs';
 import { mediaNodeProgram, startMediaNode } from '../lib/media-node.mjs';
+import { Participant } from './participant.mjs';
 import { Node, serveEmptyPage } from './programs.mjs';
 import { ranWith } from './record.mjs';
 
@@ -32,6 +33,18 @@ export function startPageAndNode(options) {
     await world.node?.stop();
   });
   return world;
+}
+
+/**
+ * Where a node has the media of a room by UDP, as it says to whoever joins.
+ * @param {import('../lib/standalone.mjs').Standalone} directory @param {string} room made before
+ * @returns {Promise<{ip: string, port: number}>}
+ */
+export async function mediaOf(directory, room) {
+  const guest = new Participant(directory, room, 'guest');
+  const { iceCandidates } = await guest.ask('POST', '/transports', { direction: 'recv' });
+  await guest.ask('POST', '/participants/guest/leave');
+  return iceCandidates.find((/** @type {any} */ { protocol }) => protocol === 'udp');
 }
 
 /**

@@ -106,8 +106,8 @@ class Lab {
     const { ann, bob, producer, consumer } = /** @type {any} */ (this);
     const pick = async (/** @type {any} */ from, /** @type {string} */ type) => {
       const all = [...(await from.getStats()).values()];
-      const mime = (/** @type {any} */ stat) => all.find(({ id }) => id === stat.codecId)?.mimeType;
-      return all.filter((stat) => stat.type === type).map((stat) => ({ ...stat, codec: mime(stat) }));
+      const codec = (/** @type {any} */ stat) => all.find(({ id }) => id === stat.codecId);
+      return all.filter((stat) => stat.type === type).map((stat) => ({ ...stat, codec: codec(stat)?.mimeType, fmtp: codec(stat)?.sdpFmtpLine }));
     };
     const [received] = await pick(consumer, 'inbound-rtp');
     return {

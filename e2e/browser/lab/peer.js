@@ -3,7 +3,7 @@
 import { Device } from 'mediasoup-client';
 
 const device = new Device();
-/** @type {{api: string, token: string, tcpOnly: boolean}} */
+/** @type {{api: string, token: string, tcpOnly: boolean, via?: {ip: string, port: number}}} */
 let call;
 /** @type {any} */
 let sender;
@@ -25,6 +25,8 @@ const sizes = new Map();
 let sound;
 /** @type {GainNode | undefined} */
 let gain;
+/** What is heard of each producer that is watched. @type {Map<string, AnalyserNode>} */
+const ears = new Map();
 /** How often encodings are looked at while they start, in milliseconds. */
 const LOOK_MS = 50;
 
@@ -44,6 +46,11 @@ async function transport(direction) {
   const options = await ask('POST', '/transports', { direction, numSctpStreams: device.sctpCapabilities.numStreams });
   if (call.tcpOnly) {
     options.iceCandidates = options.iceCandidates.filter((/** @type {any} */ candidate) => candidate.protocol === 'tcp');
+  }
+  if (call.via) {
+    const { ip, port } = call.via;
+    const [candidate] = options.iceCandidates.filter((/** @type {any} */ { protocol }) => protocol === 'udp');
+    options.iceCandidates = [{ ...candidate, ip, address: ip, port }];
   }
   const made = direction === 'send' ? device.createSendTransport(options) : device.createRecvTransport(options);
   made.on('connect', ({ dtlsParameters }, done, fail) => {
@@ -72,6 +79,40 @@ function content({ text, binary, large }) {
 function pathOf(report) {
   const { selectedCandidatePairId } = report.find((stat) => stat.type === 'transport') ?? {};
   return report.find(({ id }) => id === selectedCandidatePairId);
+}
+
+/** The parameters of Opus in a session description. @param {string} sdp */
+function opusOf(sdp) {
+  const payloadType = /^a=rtpmap:(\d+) opus\//m.exec(sdp)?.[1];
+  return new RegExp(`^a=fmtp:${payloadType} (.*?)\\r?$`, 'm').exec(sdp)?.[1] ?? '';
+}
+
+/** A voice that is silent until it is told to speak. */
+async function voice() {
+  sound ??= new AudioContext();
+  await sound.resume();
+  const [tone, out] = [new OscillatorNode(sound), sound.createMediaStreamDestination()];
+  gain = new GainNode(sound, { gain: 0 });
+  tone.connect(gain).connect(out);
+  tone.start();
+  return out.stream.getAudioTracks()[0];
+}
+
+/** @param {string} producerId @param {MediaStreamTrack} track that an element plays: otherwise browsers give no sound of it */
+async function listen(producerId, track) {
+  sound ??= new AudioContext();
+  await sound.resume();
+  const ear = new AnalyserNode(sound);
+  sound.createMediaStreamSource(new MediaStream([track])).connect(ear);
+  ears.set(producerId, ear);
+}
+
+/** Root mean square of what is heard right now, 0 to 1. @param {AnalyserNode | undefined} ear */
+function loudness(ear) {
+  if (!ear) return 0;
+  const samples = new Float32Array(ear.fftSize);
+  ear.getFloatTimeDomainData(samples);
+  return Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length);
 }
 
 /** @param {string} producerId @param {HTMLVideoElement} element */
@@ -177,16 +218,22 @@ Object.assign(window, {
      */
     async publishSpeaker({ width, height, encodings }) {
       const stream = await navigator.mediaDevices.getUserMedia({ video: { width, height, frameRate: 30 } });
-      sound = new AudioContext();
-      await sound.resume();
-      const [tone, out] = [new OscillatorNode(sound), sound.createMediaStreamDestination()];
-      gain = new GainNode(sound, { gain: 0 });
-      tone.connect(gain).connect(out);
-      tone.start();
       const video = await sender.produce({ track: stream.getVideoTracks()[0], encodings });
-      const audio = await sender.produce({ track: out.stream.getAudioTracks()[0] });
+      const audio = await sender.produce({ track: await voice() });
       producers.push(video, audio);
       return { video: video.id, audio: audio.id };
+    },
+
+    /**
+     * A voice alone, silent until it is told to speak.
+     * @param {import('mediasoup-client').types.ProducerCodecOptions} codecOptions
+     * @returns {Promise<{id: string, sdp: string}>} the producer, and what the two descriptions say of Opus, in one line
+     */
+    async publishVoice(codecOptions) {
+      const producer = await sender.produce({ track: await voice(), codecOptions });
+      producers.push(producer);
+      const { localDescription, remoteDescription } = sender.handler._pc;
+      return { id: producer.id, sdp: `offer ${opusOf(localDescription.sdp)}, answer ${opusOf(remoteDescription.sdp)}` };
     },
 
     /** @param {number} loudness 0 (silent) to 1 */
@@ -261,11 +308,44 @@ Object.assign(window, {
       document.body.append(element);
       if (element instanceof HTMLVideoElement) noteSizes(producerId, element);
       await ask('POST', `/consumers/${consumer.id}/resume`);
+      return { ssrc: offer.rtpParameters.encodings[0].ssrc, codec: offer.rtpParameters.codecs[0] };
+    },
+
+    /** Listens to what is heard of a producer that is watched, which only works while nobody has to click first. @param {string} producerId */
+    async listen(producerId) {
+      await listen(producerId, tracks.find((consumer) => consumer.producerId === producerId).track);
+    },
+
+    /** As mediasoup-client does when its application asks for it. */
+    async restartIce() {
+      for (const made of [sender, receiver]) {
+        if (made.connectionState === 'new') continue;
+        await made.restartIce(await ask('POST', `/transports/${made.id}/restart-ice`, {}));
+      }
+    },
+
+    /** The ends of the path that each transport has taken, as the page and as the node see them. */
+    async ends() {
+      const ends = [];
+      for (const made of [sender, receiver]) {
+        if (made.connectionState === 'new') continue;
+        const report = await made.getStats();
+        const pair = pathOf([...report.values()]);
+        const local = pair && report.get(pair.localCandidateId);
+        const [node] = await ask('GET', `/transports/${made.id}/stats`);
+        const tuple = node.iceSelectedTuple;
+        const [, ufrag] = /^a=ice-ufrag:(\S+)/m.exec(made.handler._pc.remoteDescription?.sdp ?? '') ?? [];
+        ends.push({
+          state: made.connectionState, address: local?.address, protocol: local?.protocol, ufrag, remote: report.get(pair?.remoteCandidateId)?.address,
+          node: tuple && { address: tuple.remoteIp, port: tuple.remotePort },
+        });
+      }
+      return ends;
     },
 
     /** What is received of each producer that is watched. */
     async watched() {
-      const has = /** @type {Record<string, {packets: number, frames: number, width: number, height: number, codec: string, sizes: Record<number, number>}>} */ ({});
+      const has = /** @type {Record<string, {packets: number, frames: number, width: number, height: number, codec: string, at: number, lost: number, samples: number, fec: number, loudness: number, sizes: Record<number, number>}>} */ ({});
       for (const consumer of tracks) {
         const report = await consumer.getStats();
         const stat = [...report.values()].find(({ type }) => type === 'inbound-rtp');
@@ -275,6 +355,11 @@ Object.assign(window, {
           width: stat?.frameWidth ?? 0,
           height: stat?.frameHeight ?? 0,
           codec: report.get(stat?.codecId)?.mimeType ?? '',
+          at: stat?.timestamp ?? 0,
+          lost: stat?.packetsLost ?? 0,
+          samples: (stat?.totalSamplesReceived ?? 0) - (stat?.concealedSamples ?? 0),
+          fec: stat?.fecPacketsReceived ?? 0,
+          loudness: loudness(ears.get(consumer.producerId)),
           sizes: sizes.get(consumer.producerId) ?? {},
         };
       }

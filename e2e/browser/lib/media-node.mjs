@@ -29,15 +29,21 @@ export function address() {
 /**
  * @param {string} program
  * @param {...string} options more of its command line
+ */
+export const startMediaNode = (program, ...options) => startMediaNodeAt(program, address(), ...options);
+
+/**
+ * @param {string} program
+ * @param {string} media the address that it has media at
+ * @param {...string} options more of its command line
  * @returns {Promise<{directory: Standalone, stop(): Promise<void>}>}
  */
-export async function startMediaNode(program, ...options) {
+export async function startMediaNodeAt(program, media, ...options) {
   const keys = await mkdtemp(join(tmpdir(), 'callplane-node-'));
   await promisify(execFile)(program, ['keygen', '--out', keys]);
-  const media = address();
   const child = spawn(program, [
     '--standalone', '--api-listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0',
-    '--rtc-listen', `${media}:0`, '--announce', media, '--workers', '1', '--public-keys', join(keys, 'jwks.json'), ...options,
+    '--rtc-listen', `${media.includes(':') ? `[${media}]` : media}:0`, '--announce', media, '--workers', '1', '--public-keys', join(keys, 'jwks.json'), ...options,
   ], { stdio: ['ignore', 'ignore', 'pipe'] });
   /** @type {string[]} */
   const said = [];

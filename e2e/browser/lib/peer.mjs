@@ -13,6 +13,8 @@ const LATE_MS = 40_000;
 let served;
 
 /** The page on a real port: from anywhere else browsers do not let it call this machine. @returns {Promise<string>} its URL */
+export const peerPage = () => (served ??= serve());
+
 async function serve() {
   const options = { entryPoints: [SOURCE], bundle: true, format: /** @type {const} */ ('esm'), target: 'chrome120', write: false };
   const script = (await esbuild.build(options)).outputFiles?.[0]?.text ?? '';
@@ -31,18 +33,18 @@ async function serve() {
 /**
  * A participant in a page of its own.
  * @param {import('playwright-core').Browser} browser
- * @param {{api: string, token: string, tcpOnly?: boolean}} call `api` is the room's URL
+ * @param {{api: string, token: string, tcpOnly?: boolean, via?: {ip: string, port: number}, page?: string}} call `api` is the room's
+ *   URL, `via` where the node's media are reached if not at its own address, `page` the page's URL if not here
  */
-export async function joinPeer(browser, { api, token, tcpOnly = false }) {
-  served ??= serve();
+export async function joinPeer(browser, { api, token, tcpOnly = false, via, page: url }) {
   const page = await (await browser.newContext()).newPage();
-  await page.goto(await served);
+  await page.goto(url ?? await peerPage());
   /** @param {string} step @param {any} [argument] @returns {Promise<any>} */
   const peer = (step, argument) => page.evaluate(
     ([name, value]) => /** @type {any} */ (window).peer[name](value),
     /** @type {[string, any]} */ ([step, argument]),
   );
-  await peer('join', { api, token, tcpOnly });
+  await peer('join', { api, token, tcpOnly, via });
   return peer;
 }
 
@@ -52,11 +54,11 @@ export async function joinPeer(browser, { api, token, tcpOnly = false }) {
  * @param {import('./standalone.mjs').Standalone} directory
  * @param {string} room made before
  * @param {string} user
- * @param {{tcpOnly?: boolean}} [options]
+ * @param {{tcpOnly?: boolean, via?: {ip: string, port: number}, page?: string, api?: string}} [options] `api` is the node's URL, if not the directory's
  */
-export function joinRoom(browser, { api, epoch, signer }, room, user, options) {
+export function joinRoom(browser, { api, epoch, signer }, room, user, options = {}) {
   const { token } = mintToken(signer, { callId: room, user, epoch }, Date.now());
-  return joinPeer(browser, { api: `${api}/api/rooms/${room}`, token, ...options });
+  return joinPeer(browser, { ...options, api: `${options.api ?? api}/api/rooms/${room}`, token });
 }
 
 /**
