@@ -6,6 +6,8 @@ mod association;
 mod calls;
 mod feedback;
 mod parsers;
+mod requests;
+mod tokens;
 
 /// One entry for arbitrary bytes.
 pub struct Target {
@@ -26,6 +28,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "payloads", run: parsers::payloads },
     Target { name: "parameters", run: parsers::parameters },
     Target { name: "sdp", run: parsers::sdp },
+    Target { name: "requests", run: requests::requests },
+    Target { name: "tokens", run: tokens::tokens },
+    Target { name: "frames", run: parsers::frames },
 ];
 
 /// Splits the bytes into records of `kind: u8, length: u16, content`; the last may be cut short.

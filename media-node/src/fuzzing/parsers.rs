@@ -7,6 +7,7 @@ use crate::core::command::{Codec, ExtensionKind, HeaderExtension};
 use crate::core::ice::Check;
 use crate::core::rtp::{Header, Ids, Rewrite, Rtx, Values, unwrap_rtx};
 use crate::core::sequence::Shift;
+use crate::net::framing::{Deframer, frame};
 use crate::ortc::{
     self, ConsumerIds, DtlsParameters, DtlsRoleName, IceCandidate, IceParameters, Kind, RtpCapabilities, RtpParameters,
 };
@@ -165,4 +166,18 @@ pub(super) fn sdp(data: &[u8]) {
         let read = Offer::parse(&answer.replacen("a=ice-lite\r\n", "", 1)).expect("what is written can be read");
         assert_eq!(read.sections.len(), offer.sections.len());
     }
+}
+
+/// Datagrams on a connection: the same ones come out wherever the stream is split, and nothing else.
+pub(super) fn frames(data: &[u8]) {
+    let Some((size, stream)) = data.split_first() else { return };
+    let read = |size: usize| {
+        let (mut deframer, mut read) = (Deframer::default(), Vec::new());
+        let end = stream.chunks(size).try_for_each(|piece| deframer.push(piece, |frame| read.push(frame.to_vec())));
+        (end, read)
+    };
+    let whole = read(usize::MAX);
+    assert_eq!(read(usize::from(*size) + 1), whole, "it depends on where the stream is split");
+    let again: Vec<u8> = whole.1.iter().flat_map(|datagram| frame(datagram, datagram.len())).collect();
+    assert!(stream.starts_with(&again), "what comes out is not what went in");
 }

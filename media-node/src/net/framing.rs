@@ -1,18 +1,18 @@
 //! Datagrams on a connection (RFC 4571): each after its length in two bytes.
 
 /// The longest datagram that a client may send; the core looks at no longer one.
-pub(super) const MAX_FRAME: usize = 2048;
+pub(crate) const MAX_FRAME: usize = 2048;
 
 const LENGTH: usize = 2;
 
 /// The frame is longer than any datagram, or has nothing in it: what follows makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of {0} bytes")]
-pub(super) struct BadFrame(usize);
+pub(crate) struct BadFrame(usize);
 
 /// Puts frames together from what a connection brings. Holds no more than one frame that is not whole.
 #[derive(Debug, Default)]
-pub(super) struct Deframer {
+pub(crate) struct Deframer {
     partial: Vec<u8>,
 }
 
@@ -50,7 +50,7 @@ fn frame_length(length: [u8; LENGTH]) -> Result<usize, BadFrame> {
 }
 
 /// The datagrams of a transmit, each in its frame.
-pub(super) fn frame(payload: &[u8], segment: usize) -> Vec<u8> {
+pub(crate) fn frame(payload: &[u8], segment: usize) -> Vec<u8> {
     let datagrams = payload.chunks(segment.max(1));
     let mut framed = Vec::with_capacity(payload.len() + LENGTH * datagrams.len());
     for datagram in datagrams {

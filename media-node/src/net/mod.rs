@@ -5,7 +5,7 @@
 //! never woken.
 
 mod announcer;
-mod framing;
+pub(crate) mod framing;
 mod handle;
 mod shared;
 mod socket;
