@@ -7,7 +7,7 @@ import { appendFileSync } from 'node:fs';
 import { basename } from 'node:path';
 
 /**
- * @typedef {{client: string, what: string, seen: string}} Row  One line of the table.
+ * @typedef {{client: string, what: string, seen: string, took?: string}} Row  One line of the table.
  * @typedef {{client: string, what: string, why: string}} Skip  What this machine's programs cannot show.
  * @typedef {{program: string, version: string}} Version  Of a program that the machine has, not the project.
  * @typedef {{file: string, at: number} & (Row | Skip | Version)} Entry  `at` is its place in the file.
@@ -28,8 +28,9 @@ function write(what) {
  * @param {string} client as in `table.mjs`
  * @param {string} what codec, feature or way
  * @param {string} seen what was asserted, as a phrase
+ * @param {string} [took] how long it took, for the page alone: no run is held against it
  */
-export const shown = (client, what, seen) => write({ client, what, seen });
+export const shown = (client, what, seen, took) => write({ client, what, seen, ...(took ? { took } : {}) });
 
 /** @param {string} client @param {string} what @param {string} why */
 export const notHere = (client, what, why) => write({ client, what, why });

@@ -34,12 +34,15 @@ const CLIENTS = [
   { client: WEBRTC_RS, made: ({ rust }) => `the crate webrtc ${rust.webrtc}` },
 ];
 
+/** What begins a time that another run may find otherwise. */
+const WHEN_WRITTEN = ' (when this was written: ';
+
 const HEAD = `# Interoperability
 
 Written by \`make interop\`, which puts each of these programs in a room with others on a media node, and fails when this page says
 something else than it has seen; \`make interop ARGS=--write\` writes it anew. Each line is what a test asserts: the figures that
-vary are in the test's output. Everything is real: programs, media node, sockets, DTLS, SRTP. The sources are in
-[e2e/browser/interop](../e2e/browser/interop).
+vary are in the test's output, and a time in a line is that of the run that wrote it. Everything is real: programs, media node,
+sockets, DTLS, SRTP. The sources are in [e2e/browser/interop](../e2e/browser/interop).
 `;
 
 /** @param {string} text one JSON object a line @returns {Run} */
@@ -60,7 +63,7 @@ export function render({ rows, versions }, pins) {
   const parts = CLIENTS.flatMap(({ client, made }) => {
     const own = rows.filter((row) => row.client === client);
     if (own.length === 0) return [];
-    const lines = own.map(({ what, seen }) => `| ${cell(what)} | ${cell(seen)} |`);
+    const lines = own.map(({ what, seen, took }) => `| ${cell(what)} | ${cell(seen)}${took ? `${WHEN_WRITTEN}${cell(took)})` : ''} |`);
     return [`\n## ${client}\n\n${sentence(made(pins, versions))}\n\n| what | what it showed |\n|---|---|\n${lines.join('\n')}\n`];
   });
   return HEAD + parts.join('');
@@ -68,12 +71,12 @@ export function render({ rows, versions }, pins) {
 
 /**
  * What the page says and the run did not show, or the other way round; nothing when they agree. Versions of what the
- * machine has are not compared: they change without us.
+ * machine has are not compared, nor how long something took: they change without us.
  * @param {string} page @param {Run} run @param {Pins} pins
  * @returns {string[]}
  */
 export function differences(page, run, pins) {
-  const said = rowsOf(page);
+  const said = rowsOf(withoutTimes(page));
   const seen = new Map(run.rows.map(({ client, what, seen: text }) => [key(client, what), text]));
   const skipped = new Set(run.skipped.map(({ client, what }) => key(client, what)));
   const found = [];
@@ -85,7 +88,7 @@ export function differences(page, run, pins) {
   for (const name of said.keys()) {
     if (!seen.has(name) && !skipped.has(name)) found.push(`on the page, and not shown: ${name}`);
   }
-  if (found.length === 0 && skipped.size === 0 && withoutVersions(page) !== withoutVersions(render(run, pins))) {
+  if (found.length === 0 && skipped.size === 0 && comparable(page) !== comparable(render(run, pins))) {
     found.push('the rows agree, and the rest of the page does not');
   }
   return found;
@@ -107,4 +110,5 @@ function rowsOf(page) {
 const key = (/** @type {string} */ client, /** @type {string} */ what) => `${client}: ${cell(what)}`;
 const cell = (/** @type {string} */ text) => text.replaceAll('|', '/').replaceAll('\n', ' ');
 const sentence = (/** @type {string} */ text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
-const withoutVersions = (/** @type {string} */ page) => page.replaceAll(/Chromium \d[\d.]*\d/g, 'Chromium');
+const withoutTimes = (/** @type {string} */ page) => page.replaceAll(/ \(when this was written: [^()]*\)/g, '');
+const comparable = (/** @type {string} */ page) => withoutTimes(page).replaceAll(/Chromium \d[\d.]*\d/g, 'Chromium');

@@ -34,6 +34,14 @@ test('what is missing, new, or otherwise than on the page is told', () => {
   assert.equal(differences('', run(VP8, VERSION), pins).length, 1);
 });
 
+test('how long something took is on the page, and no run is held against it', () => {
+  const slow = { ...VP8, took: 'seen after 9.1 s' };
+  const page = render(run({ ...VP8, took: 'seen after 0.7 s' }, VERSION), pins);
+  assert.match(page, /\| VP8 \| 320x180 both ways \(when this was written: seen after 0\.7 s\) \|\n/);
+  assert.deepEqual(differences(page, run(slow, VERSION), pins), []);
+  assert.equal(differences(page, run({ ...slow, seen: 'nothing' }, VERSION), pins).length, 1);
+});
+
 test('a client without a place in the page is a mistake', () => {
   assert.throws(() => render(run({ ...VP8, client: 'somebody' }), pins), /does not know the client somebody/);
 });
