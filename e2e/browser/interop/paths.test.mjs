@@ -1,7 +1,7 @@
 // Pages on paths that are narrow, that change, and that are there by IPv6 alone.
 
 import assert from 'node:assert/strict';
-import { afterEach, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { launchChromium } from '../lib/chromium.mjs';
 import { mediaNodeProgram, startMediaNodeAt } from '../lib/media-node.mjs';
 import { Namespace, namespaceMissing } from '../lib/namespace.mjs';
@@ -28,8 +28,6 @@ const SECOND = 48_000;
 
 // Voices are made by WebAudio, which waits for a click otherwise.
 const world = startPageAndNode({ args: [AUTOPLAY] });
-
-afterEach(() => Promise.all((world.browser?.contexts() ?? []).map((context) => context.close())));
 
 /** Two people on the same path: one publishes sound and pictures, one takes both. @param {string} room @param {Path} path @param {object} camera */
 async function call(room, path, camera) {
@@ -68,7 +66,7 @@ async function onPath(room, look) {
 }
 
 test('on a path that gets narrow sound goes on beside smaller pictures, and the large ones come back', { skip, timeout: TIMEOUT_MS }, (t) => onPath('narrow', async (path) => {
-  const { bob, ids } = await onlyDown('narrow', path);
+  const { ann, bob, ids } = await onlyDown('narrow', path);
   const width = (/** @type {number} */ least, /** @type {number} */ most) => (/** @type {any} */ now) => now[ids.video].width >= least && now[ids.video].width <= most;
   await eventually('the largest pictures', () => bob('watched'), width(960, 960), LATE_MS);
   path.rate = NARROW;
@@ -87,6 +85,8 @@ test('on a path that gets narrow sound goes on beside smaller pictures, and the 
   const back = Date.now() - widened;
   const layers = (await bob('events')).filter((/** @type {any} */ { type }) => type === 'layers-changed').map((/** @type {any} */ { data }) => data.spatialLayer);
   t.diagnostic(`smaller after ${smaller} ms, back after ${back} ms, ${path.dropped} packets dropped; spatial layers: ${layers.join(' ')}`);
+  await ann('leave');
+  await bob('leave');
   shown(CHROMIUM, 'a path that gets narrow', `at ${NARROW / 1000} kbit/s sound goes on beside pictures of a lower layer; the highest comes back when it is wide again`);
 }));
 
@@ -94,43 +94,46 @@ test('on a path that gets narrow sound goes on beside smaller pictures, and the 
 async function onlyDown(room, path) {
   const ann = await joinRoom(world.browser, world.node.directory, room, 'ann');
   const bob = await joinRoom(world.browser, world.node.directory, room, 'bob', { via: path.via });
-  return { bob, ids: await publishes(ann, bob, { width: 960, height: 540, encodings: ENCODINGS }) };
+  return { ann, bob, ids: await publishes(ann, bob, { width: 960, height: 540, encodings: ENCODINGS }) };
 }
 
-test('pages whose packets come from other ports all of a sudden stay in the call', { skip, timeout: TIMEOUT_MS }, (t) => onPath('elsewhere', async (path) => {
-  const { ann, bob, ...ids } = await call('elsewhere', path, { width: 320, height: 180 });
-  await goesOn('at first', bob, ids);
-  const before = await path.ports();
-  const began = Date.now();
-  await path.move();
-  await goesOn('from elsewhere', bob, ids);
-  const took = Date.now() - began;
-  const now = await path.ports();
-  for (const end of [...await ann('ends'), ...await bob('ends')]) {
-    assert.ok(now.now.includes(end.node.port) && !before.now.includes(end.node.port), `the node sends to ${end.node.port}`);
-    assert.equal(end.state, 'connected');
-  }
-  assert.equal(now.early, 0, 'nothing came to a port before it was checked');
-  t.diagnostic(`a second of both ${took} ms after the move`);
-  shown(CHROMIUM, 'an address that changes (NAT)', 'sound and pictures go on from other ports; the node sends nothing there before a connectivity check came');
-}));
+// Both wait much and take little.
+describe('a path that changes', { concurrency: true }, () => {
+  test('pages whose packets come from other ports all of a sudden stay in the call', { skip, timeout: TIMEOUT_MS }, (t) => onPath('elsewhere', async (path) => {
+    const { ann, bob, ...ids } = await call('elsewhere', path, { width: 320, height: 180 });
+    await goesOn('at first', bob, ids);
+    const before = await path.ports();
+    const began = Date.now();
+    await path.move();
+    await goesOn('from elsewhere', bob, ids);
+    const took = Date.now() - began;
+    const now = await path.ports();
+    for (const end of [...await ann('ends'), ...await bob('ends')]) {
+      assert.ok(now.now.includes(end.node.port) && !before.now.includes(end.node.port), `the node sends to ${end.node.port}`);
+      assert.equal(end.state, 'connected');
+    }
+    assert.equal(now.early, 0, 'nothing came to a port before it was checked');
+    t.diagnostic(`a second of both ${took} ms after the move`);
+    shown(CHROMIUM, 'an address that changes (NAT)', 'sound and pictures go on from other ports; the node sends nothing there before a connectivity check came');
+  }));
 
-test('pages that restart ICE stay in the call', { skip, timeout: TIMEOUT_MS }, (t) => onPath('restart', async (path) => {
-  const { ann, bob, ...ids } = await call('restart', path, { width: 320, height: 180 });
-  await goesOn('at first', bob, ids);
-  const before = [...await ann('ends'), ...await bob('ends')];
-  await ann('restartIce');
-  await bob('restartIce');
-  await goesOn('after it', bob, ids);
-  const now = [...await ann('ends'), ...await bob('ends')];
-  for (const [at, { ufrag, state }] of now.entries()) {
-    assert.equal(state, 'connected');
-    assert.ok(ufrag && ufrag !== before[at]?.ufrag, `credentials of ${ufrag}`);
-  }
-  const { [ids.video]: { lost } } = await bob('watched');
-  t.diagnostic(`${lost} packets of pictures lost`);
-  shown(CHROMIUM, 'restartIce', 'of publisher and player: sound and pictures go on under the same SSRC with new credentials of the node');
-}));
+  test('pages that restart ICE stay in the call', { skip, timeout: TIMEOUT_MS }, (t) => onPath('restart', async (path) => {
+    const { ann, bob, ...ids } = await call('restart', path, { width: 320, height: 180 });
+    await goesOn('at first', bob, ids);
+    const before = [...await ann('ends'), ...await bob('ends')];
+    await ann('restartIce');
+    await bob('restartIce');
+    await goesOn('after it', bob, ids);
+    const now = [...await ann('ends'), ...await bob('ends')];
+    for (const [at, { ufrag, state }] of now.entries()) {
+      assert.equal(state, 'connected');
+      assert.ok(ufrag && ufrag !== before[at]?.ufrag, `credentials of ${ufrag}`);
+    }
+    const { [ids.video]: { lost } } = await bob('watched');
+    t.diagnostic(`${lost} packets of pictures lost`);
+    shown(CHROMIUM, 'restartIce', 'of publisher and player: sound and pictures go on under the same SSRC with new credentials of the node');
+  }));
+});
 
 test('a browser with IPv6 alone joins, and stays when its address changes', { skip, timeout: TIMEOUT_MS }, async (t) => {
   const missing = namespaceMissing();

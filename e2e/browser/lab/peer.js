@@ -87,6 +87,11 @@ function opusOf(sdp) {
   return new RegExp(`^a=fmtp:${payloadType} (.*?)\\r?$`, 'm').exec(sdp)?.[1] ?? '';
 }
 
+/** A slow machine would make the pictures smaller by itself, which is not what is to be seen here. @param {any} producer */
+async function keepSize({ rtpSender }) {
+  await rtpSender.setParameters({ ...rtpSender.getParameters(), degradationPreference: 'maintain-resolution' });
+}
+
 /** A voice that is silent until it is told to speak. */
 async function voice() {
   sound ??= new AudioContext();
@@ -219,6 +224,7 @@ Object.assign(window, {
     async publishSpeaker({ width, height, encodings }) {
       const stream = await navigator.mediaDevices.getUserMedia({ video: { width, height, frameRate: 30 } });
       const video = await sender.produce({ track: stream.getVideoTracks()[0], encodings });
+      if (encodings && encodings.length > 1) await keepSize(video);
       const audio = await sender.produce({ track: await voice() });
       producers.push(video, audio);
       return { video: video.id, audio: audio.id };
@@ -263,9 +269,7 @@ Object.assign(window, {
       const codecOptions = startBitrate ? { videoGoogleStartBitrate: startBitrate } : {};
       const producer = await sender.produce({ track: stream.getVideoTracks()[0], encodings, codecOptions });
       producers.push(producer);
-      // A slow machine would make the pictures smaller instead, which is not what is to be seen here.
-      const parameters = producer.rtpSender.getParameters();
-      await producer.rtpSender.setParameters({ ...parameters, degradationPreference: 'maintain-resolution' });
+      await keepSize(producer);
       const started = /** @type {Record<number, number>} */ ({});
       const estimates = /** @type {[number, number][]} */ ([]);
       let sent;
