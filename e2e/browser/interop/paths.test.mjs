@@ -8,7 +8,7 @@ import { Namespace, namespaceMissing } from '../lib/namespace.mjs';
 import { Path } from '../lib/path.mjs';
 import { eventually, joinRoom, peerPage } from '../lib/peer.mjs';
 import { mediaOf, skip, startPageAndNode } from './page-and-node.mjs';
-import { notHere, shown } from './record.mjs';
+import { notHere, place, shown } from './record.mjs';
 import { CHROMIUM } from './table.mjs';
 
 /** @typedef {(step: string, argument?: any) => Promise<any>} Peer */
@@ -97,6 +97,8 @@ async function onlyDown(room, path) {
   return { ann, bob, ids: await publishes(ann, bob, { width: 960, height: 540, encodings: ENCODINGS }) };
 }
 
+const [ELSEWHERE, RESTARTED] = [place(), place()];
+
 // Both wait much and take little.
 describe('a path that changes', { concurrency: true }, () => {
   test('pages whose packets come from other ports all of a sudden stay in the call', { skip, timeout: TIMEOUT_MS }, (t) => onPath('elsewhere', async (path) => {
@@ -114,7 +116,7 @@ describe('a path that changes', { concurrency: true }, () => {
     }
     assert.equal(now.early, 0, 'nothing came to a port before it was checked');
     t.diagnostic(`a second of both ${took} ms after the move`);
-    shown(CHROMIUM, 'an address that changes (NAT)', 'sound and pictures go on from other ports; the node sends nothing there before a connectivity check came');
+    shown(CHROMIUM, 'an address that changes (NAT)', 'sound and pictures go on from other ports; the node sends nothing there before a connectivity check came', { at: ELSEWHERE });
   }));
 
   test('pages that restart ICE stay in the call', { skip, timeout: TIMEOUT_MS }, (t) => onPath('restart', async (path) => {
@@ -131,7 +133,7 @@ describe('a path that changes', { concurrency: true }, () => {
     }
     const { [ids.video]: { lost } } = await bob('watched');
     t.diagnostic(`${lost} packets of pictures lost`);
-    shown(CHROMIUM, 'restartIce', 'of publisher and player: sound and pictures go on under the same SSRC with new credentials of the node');
+    shown(CHROMIUM, 'restartIce', 'of publisher and player: sound and pictures go on under the same SSRC with new credentials of the node', { at: RESTARTED });
   }));
 });
 

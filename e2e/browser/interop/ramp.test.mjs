@@ -40,6 +40,6 @@ for (const startBitrate of [undefined, 1000]) {
     await bob('leave');
     const what = startBitrate ? 'ramp of simulcast with x-google-start-bitrate' : 'ramp of simulcast';
     const took = `sent after ${inSeconds(ramp.started[WIDTH])}, seen after ${inSeconds(Number(watched[ramp.id].sizes[WIDTH]) - ramp.began)}`;
-    shown(CHROMIUM, what, 'three encodings of 1280x720: each is sent, and another page sees the largest', took);
+    shown(CHROMIUM, what, 'three encodings of 1280x720: each is sent, and another page sees the largest', { took });
   });
 }

@@ -15,22 +15,23 @@ import { basename } from 'node:path';
 
 let written = 0;
 
-/** @param {Row | Skip | Version} what */
-function write(what) {
+/** @param {Row | Skip | Version} what @param {number} [at] */
+function write(what, at = place()) {
   const path = process.env.CALLPLANE_INTEROP_RECORD;
-  if (!path) return;
-  written += 1;
-  appendFileSync(path, `${JSON.stringify({ file: basename(process.argv[1] ?? ''), at: written, ...what })}\n`);
+  if (path) appendFileSync(path, `${JSON.stringify({ file: basename(process.argv[1] ?? ''), at, ...what })}\n`);
 }
+
+/** A place for what a test will have seen that runs beside others, so that it is the same whichever ends first. */
+export const place = () => (written += 1);
 
 /**
  * Said after the assertions, in words that hold in every run: figures that vary go to `t.diagnostic`.
  * @param {string} client as in `table.mjs`
  * @param {string} what codec, feature or way
  * @param {string} seen what was asserted, as a phrase
- * @param {string} [took] how long it took, for the page alone: no run is held against it
+ * @param {{took?: string, at?: number}} [more] how long it took, for the page alone: no run is held against it; and its place
  */
-export const shown = (client, what, seen, took) => write({ client, what, seen, ...(took ? { took } : {}) });
+export const shown = (client, what, seen, { took, at } = {}) => write({ client, what, seen, ...(took ? { took } : {}) }, at);
 
 /** @param {string} client @param {string} what @param {string} why */
 export const notHere = (client, what, why) => write({ client, what, why });

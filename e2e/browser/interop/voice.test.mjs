@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import { Path } from '../lib/path.mjs';
 import { eventually, joinRoom } from '../lib/peer.mjs';
 import { mediaOf, skip, startPageAndNode } from './page-and-node.mjs';
-import { shown } from './record.mjs';
+import { place, shown } from './record.mjs';
 import { CHROMIUM } from './table.mjs';
 
 const TIMEOUT_MS = 180_000;
@@ -29,6 +29,8 @@ async function look(peer, id) {
   return { rate: ((now.packets - before.packets) * 1000) / (now.at - before.at), loudness: now.loudness };
 }
 
+const [DTX, FEC] = [place(), place()];
+
 // Both wait much and take little.
 describe('Opus', { concurrency: true }, () => {
   test('a voice that is silent is hardly sent, and heard when it speaks again', { skip, timeout: TIMEOUT_MS }, async (t) => {
@@ -46,7 +48,7 @@ describe('Opus', { concurrency: true }, () => {
         speaks ? rate > SPEAKING && loudness > HEARD : rate < SILENT && loudness < HEARD / 10), LATE_MS));
     }
     t.diagnostic(`packets a second, and loudness: ${seen.map(({ rate, loudness }) => `${rate.toFixed(1)} (${loudness.toFixed(2)})`).join(', ')}`);
-    shown(CHROMIUM, 'DTX of Opus', `usedtx=1 on both sides: fewer than ${SILENT} packets a second of a silent voice, and it is heard when it speaks again`);
+    shown(CHROMIUM, 'DTX of Opus', `usedtx=1 on both sides: fewer than ${SILENT} packets a second of a silent voice, and it is heard when it speaks again`, { at: DTX });
   });
 
   test('Opus repairs in band what is lost on the way to the node', { skip, timeout: TIMEOUT_MS }, async (t) => {
@@ -66,7 +68,7 @@ describe('Opus', { concurrency: true }, () => {
       path.losesEach = LOSES_EACH;
       const now = (await eventually('it is repeated', () => bob('watched'), (has) => has[voice.id].fec - before.fec > 50, LATE_MS))[voice.id];
       t.diagnostic(`${path.lost} packets lost on the way to the node; ${before.fec} with repetitions before, ${now.fec - before.fec} of ${now.packets - before.packets} since`);
-      shown(CHROMIUM, 'in-band FEC of Opus', `useinbandfec=1 on both sides: with one of ${LOSES_EACH} packets lost on the way to the node, the other page takes repetitions from those that come`);
+      shown(CHROMIUM, 'in-band FEC of Opus', `useinbandfec=1 on both sides: with one of ${LOSES_EACH} packets lost on the way to the node, the other page takes repetitions from those that come`, { at: FEC });
     } finally {
       await path.close();
     }
