@@ -23,6 +23,8 @@ const TIMEOUT_MS = 300_000;
  * many. Freezes say less: a busy machine makes them by itself.
  */
 const MAX_LEFT = 0.1;
+/** Key frames that the decoder asks for: one whose stream breaks asks at each of five switches, and one that is starved of time asks now and then. */
+const MAX_ASKED = 4;
 
 /** @type {string} */
 let dist;
@@ -130,7 +132,7 @@ class Track {
     const { framesReceived, framesDecoded, framesDropped } = stats.received;
     const left = framesReceived - framesDecoded - framesDropped;
     assert.ok(left <= MAX_LEFT * framesReceived, `${left} of ${framesReceived} pictures were left`);
-    assert.ok(stats.received.pliCount <= 1, `the decoder was lost ${stats.received.pliCount} times`);
+    assert.ok(stats.received.pliCount <= MAX_ASKED, `the decoder was lost ${stats.received.pliCount} times`);
     assert.deepEqual([...new Set(stats.layers.map((/** @type {any} */ layer) => layer.spatialLayer))].sort(), [0, 1, 2]);
   }
 
