@@ -136,7 +136,7 @@ fn read_headers(content: &[u8]) -> HeaderMap {
 
 /// A room of two people, one of whom publishes sound, pictures and data that the other consumes.
 struct Room {
-    /// Longest name first, so that none is taken for the beginning of another.
+    /// By name; none is the beginning of another.
     ids: Vec<(&'static str, String)>,
 }
 
