@@ -6,6 +6,7 @@ use axum::{
     http::header,
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::{Code, Problem};
 
@@ -40,23 +41,32 @@ async fn bytes(request: Request) -> Result<Bytes, Problem> {
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let inner = error.into_inner();
-        if !inner.is_data() {
-            return Problem::new(Code::MalformedJson, inner.to_string());
+    let read = serde_path_to_error::deserialize(&mut json);
+    match read {
+        Ok(value) => json.end().map(|()| value).map_err(|error| malformed(&error)),
+        Err(error) if error.inner().is_data() => Err(wrong(&error)),
+        // A number where one of several words belongs counts as a mistake in the JSON itself, which it is not.
+        Err(_) => {
+            let sound: Value = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
+            serde_path_to_error::deserialize(sound).map_err(|error| wrong(&error))
         }
-        let detail = inner.to_string();
-        let field = match missing(&detail) {
-            Some(name) if path == "." => name.to_owned(),
-            Some(name) => format!("{path}.{name}"),
-            None => path,
-        };
-        let code = if detail.starts_with("unknown field") { Code::UnknownField } else { Code::Invalid };
-        Problem::new(code, detail).field(field)
-    })?;
-    json.end().map_err(|error| Problem::new(Code::MalformedJson, error.to_string()))?;
-    Ok(value)
+    }
+}
+
+fn malformed(error: &serde_json::Error) -> Problem {
+    Problem::new(Code::MalformedJson, error.to_string())
+}
+
+/// Sound JSON, but not what belongs there.
+fn wrong(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    let (path, detail) = (error.path().to_string(), error.inner().to_string());
+    let field = match missing(&detail) {
+        Some(name) if path == "." => name.to_owned(),
+        Some(name) => format!("{path}.{name}"),
+        None => path,
+    };
+    let code = if detail.starts_with("unknown field") { Code::UnknownField } else { Code::Invalid };
+    Problem::new(code, detail).field(field)
 }
 
 /// The field that serde misses; its path ends at the object that lacks it.
@@ -82,6 +92,15 @@ mod tests {
     struct Inner {
         #[expect(dead_code, reason = "only that it parses")]
         count: u8,
+        #[serde(default)]
+        #[expect(dead_code, reason = "only that it parses")]
+        word: Option<Word>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Word {
+        One,
     }
 
     #[test]
@@ -91,6 +110,11 @@ mod tests {
             (r#"{"inner": {"count": "x"}}"#, Some(Code::Invalid), Some("inner.count")),
             (r#"{"inner": {"count": 1, "more": 2}}"#, Some(Code::UnknownField), Some("inner.more")),
             (r#"{"inner": {}}"#, Some(Code::Invalid), Some("inner.count")),
+            (r#"{"inner": {"count": 1, "count": 2}}"#, Some(Code::Invalid), Some("inner.count")),
+            (r#"{"inner": {"count": 1, "word": "one"}}"#, None, None),
+            (r#"{"inner": {"count": 1, "word": "two"}}"#, Some(Code::Invalid), Some("inner.word")),
+            (r#"{"inner": {"count": 1, "word": 7}}"#, Some(Code::Invalid), Some("inner.word")),
+            (r#"{"inner": {"count": 1, "word": 7}"#, Some(Code::MalformedJson), None),
             ("{}", Some(Code::Invalid), Some("inner")),
             ("{", Some(Code::MalformedJson), None),
             (r#"{"inner": {"count": 1}} x"#, Some(Code::MalformedJson), None),

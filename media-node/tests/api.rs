@@ -152,12 +152,19 @@ async fn what_a_body_may_not_be_is_said_by_name() {
         server.room("ann", Method::POST, &produce_path).header("content-type", "application/json").body(body)
     };
 
-    refused(answer(post("{".into())).await, StatusCode::BAD_REQUEST, "malformed-json");
+    for broken in ["{", "", r#"{"kind": 7"#, r#"{"kind": "audio"} x"#, r#"{"kind": smell}"#] {
+        refused(answer(post(broken.into())).await, StatusCode::BAD_REQUEST, "malformed-json");
+    }
     // JSON, but of another type or another value than the field's.
     for (body, named) in [
         (r#"{"kind": "smell"}"#, "kind"),
         (r#"{"kind": "audio", "rtpParameters": 7}"#, "rtpParameters"),
         (r#"{"kind": "audio"}"#, "rtpParameters"),
+        // serde reads these as broken JSON, which they are not.
+        (r#"{"kind": 7}"#, "kind"),
+        (r#"{"kind": true, "rtpParameters": {}}"#, "kind"),
+        (r#"{"kind": ["audio"]}"#, "kind"),
+        (r#"{"kind": null}"#, "kind"),
     ] {
         let body = refused(answer(post(body.into())).await, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
         assert!(body["detail"].as_str().unwrap().contains(named), "{body}");

@@ -39,10 +39,19 @@ async fn connect(
 }
 
 async fn listen(server: &Server, user: &str) -> Socket {
+    let (socket, speaker) = greeted(server, user).await;
+    assert_eq!(speaker, json!({}), "nobody speaks");
+    socket
+}
+
+/// A socket that has heard of the room, and who speaks there.
+async fn greeted(server: &Server, user: &str) -> (Socket, Value) {
     let authorization = format!("Bearer {}", server.token(user));
     let (mut socket, _) = connect(server, &[("authorization", authorization)]).await.unwrap();
     assert_eq!(next(&mut socket).await["type"], "room");
-    socket
+    let mut second = next(&mut socket).await;
+    assert_eq!(second["type"], "active-speaker");
+    (socket, second["data"].take())
 }
 
 /// The next message; pings are answered on the way.
@@ -149,6 +158,43 @@ async fn the_others_are_told_what_happens_and_in_order() {
 }
 
 #[tokio::test]
+async fn who_comes_or_comes_back_is_told_who_speaks() {
+    let server = Server::with_room().await;
+    let mut ann = listen(&server, "ann").await;
+    let send = server.transport("ann", "send").await;
+    let produce = capture("12-produce-audio-opus")["request"].clone();
+    let (_, produced) = server.post("ann", &format!("/transports/{send}/produce"), produce).await;
+    let orders = server.orders();
+    let (mut room, mut media) = (None, None);
+    for order in &orders {
+        match order {
+            Command::CreateTransport { room: created, .. } => room = Some(*created),
+            Command::Produce { producer, .. } => media = Some(*producer),
+            _ => (),
+        }
+    }
+    let room = room.unwrap();
+    let speaks = json!({"producerId": produced["id"], "participantId": "ann"});
+    for (producer, told) in [(media, &speaks), (None, &json!({}))] {
+        server.events.send(Event::ActiveSpeaker { room, producer }).await.unwrap();
+        assert_eq!(next(&mut ann).await, json!({"type": "active-speaker", "data": told}));
+        for user in ["bob", "ann"] {
+            assert_eq!(greeted(&server, user).await.1, *told, "{user}, without waiting for the next change");
+        }
+        // Bob came, and has nothing by which he would stay.
+        server.post("bob", "/participants/bob/leave", json!({})).await;
+        assert_eq!(next(&mut ann).await["type"], "participant-joined");
+        assert_eq!(next(&mut ann).await["type"], "participant-left");
+    }
+    // What ended is nobody's voice any more, even before the media loop says so.
+    server.events.send(Event::ActiveSpeaker { room, producer: media }).await.unwrap();
+    assert_eq!(next(&mut ann).await["data"], speaks);
+    let producer = produced["id"].as_str().unwrap();
+    assert!(server.delete("ann", &format!("/producers/{producer}")).await.0.is_success());
+    assert_eq!(greeted(&server, "bob").await.1, json!({}));
+}
+
+#[tokio::test]
 async fn a_participant_with_a_socket_and_nothing_else_leaves_with_it() {
     let server = Server::with_room().await;
     let mut ann = listen(&server, "ann").await;
@@ -194,7 +240,7 @@ async fn a_reader_that_falls_behind_is_dropped_and_holds_nobody_up() {
     let capabilities = capture("02-device-after-load")["recvRtpCapabilities"].clone();
     let wanted = json!({"transportId": recv, "producerId": producer, "rtpCapabilities": capabilities});
     assert_eq!(server.post("deaf", "/consume", wanted).await.0, StatusCode::CREATED);
-    // Two are queued already; each change of the track is one more.
+    // Three are queued already; each change of the track is one more.
     for round in 0..300 {
         let action = if round % 2 == 0 { "pause" } else { "resume" };
         let (status, _) = server.post("ann", &format!("/producers/{producer}/{action}"), json!({})).await;

@@ -44,6 +44,8 @@ export class Call extends Emitter<CallEvents> {
   /** Whose source has come, by whichever path. */
   #seen = new Set<string>();
   #speaking: string | undefined;
+  /** Who speaks, as the media server said last. */
+  #loudest: string | undefined;
   #meter = new SpeakerMeter();
   #chat: ChatMessage[] = [];
   #locked = false;
@@ -257,7 +259,8 @@ export class Call extends Emitter<CallEvents> {
       case 'call:replaced':
         return this.#end('replaced');
       case 'active-speaker':
-        return this.#mode === 'SFU' ? this.#setSpeaking(data.participantId) : undefined;
+        this.#loudest = data.participantId;
+        return this.#mode === 'SFU' ? this.#setSpeaking(this.#loudest) : undefined;
       default:
         return this.#paths.onMediaEvent(name, data);
     }
@@ -296,8 +299,9 @@ export class Call extends Emitter<CallEvents> {
     const mode = this.#paths?.mode;
     if (mode === this.#mode) return;
     this.#mode = mode;
-    // The media server says who speaks; else we listen.
+    // The media server says who speaks, and has said so before its media flows; else we listen.
     if (mode === 'P2P') this.#meter = new SpeakerMeter();
+    else if (mode === 'SFU') this.#setSpeaking(this.#loudest);
     this.emit('mode', mode);
   }
 

@@ -247,7 +247,7 @@ impl Directory {
         self.run(move |turn| turn.admit_at_last(&asked, intent, paused)).await?
     }
 
-    /// Opens an event socket; the first message is the room.
+    /// Opens an event socket; the first message is the room, the second who speaks.
     ///
     /// # Errors
     /// As [`Turn::open_socket`].
@@ -327,7 +327,10 @@ impl Task {
         let (sender, messages) = mpsc::channel(SOCKET_QUEUE);
         self.sockets.insert(socket, (access.room.clone(), sender));
         effects.push(Effect::Tell(vec![socket], RoomEvent::Room(Box::new(view))));
-        self.turn(effects, |turn| turn.repeat_layers_wanted(access, socket));
+        self.turn(effects, |turn| {
+            turn.repeat_active_speaker(&access.room, socket);
+            turn.repeat_layers_wanted(access, socket);
+        });
         Ok(Subscription { socket, room: access.room.clone(), messages })
     }
 

@@ -131,7 +131,7 @@ pub enum RoomEvent {
         /// The highest spatial layer that anybody wants; `null` when nobody wants anything.
         spatial_layer: Option<u8>,
     },
-    /// Somebody else speaks now (nobody if both are absent).
+    /// Who speaks now (nobody if both are absent): to a new socket, and when it changes.
     ActiveSpeaker {
         /// The track.
         #[serde(skip_serializing_if = "Option::is_none")]

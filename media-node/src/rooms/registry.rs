@@ -15,7 +15,7 @@ use super::{
     transports::Transport,
     view::RoomView,
 };
-use crate::core::command::{Command, RoomId, TransportId};
+use crate::core::command::{Command, ProducerId, RoomId, TransportId};
 
 /// A room that this node is to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,8 @@ pub(super) struct Room {
     pub(super) data_producers: HashMap<String, DataProducer>,
     pub(super) data_consumers: HashMap<String, DataConsumer>,
     pub(super) sockets: BTreeMap<SocketId, String>,
+    /// Whose track is the loudest now, as the media loop knows it.
+    pub(super) speaker: Option<ProducerId>,
     pub(super) empty_since: Option<Instant>,
 }
 
@@ -284,6 +286,7 @@ impl Turn<'_> {
                 data_producers: HashMap::new(),
                 data_consumers: HashMap::new(),
                 sockets: BTreeMap::new(),
+                speaker: None,
                 empty_since: Some(self.now),
             },
         );

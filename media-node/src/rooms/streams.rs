@@ -5,7 +5,7 @@ use rand::RngExt;
 use super::{
     Access, Consumed, Direction, Refusal, RoomEvent, RoomKey, Turn,
     event::{AppData, PauseReason},
-    registry::{Effect, SocketId},
+    registry::{Effect, Room, SocketId},
     settings::{MAX_CONSUMERS, MAX_PRODUCERS},
     statistics::Track,
     view::{ConsumerView, ProducerView},
@@ -373,14 +373,27 @@ impl Turn<'_> {
 
     /// The loudest track of a room has changed.
     pub(super) fn active_speaker(&mut self, room: RoomId, speaker: Option<ProducerId>) {
-        let Some(key) = self.registry.media_rooms.get(&room) else { return };
+        let Some(key) = self.registry.media_rooms.get(&room).cloned() else { return };
+        let Ok(room) = self.registry.room_mut(&key) else { return };
+        room.speaker = speaker;
+        let everyone: Vec<SocketId> = room.sockets.keys().copied().collect();
+        self.effects.push(Effect::Tell(everyone, room.active_speaker()));
+    }
+
+    /// Tells a new socket who speaks, or that nobody does: the next change may be long in coming.
+    pub(super) fn repeat_active_speaker(&mut self, key: &RoomKey, socket: SocketId) {
         let Ok(room) = self.registry.room(key) else { return };
-        let producer = speaker.and_then(|speaker| room.producers.values().find(|p| p.media == speaker));
-        let event = RoomEvent::ActiveSpeaker {
+        self.effects.push(Effect::Tell(vec![socket], room.active_speaker()));
+    }
+}
+
+impl Room {
+    /// Who speaks, as clients are told it.
+    fn active_speaker(&self) -> RoomEvent {
+        let producer = self.speaker.and_then(|speaker| self.producers.values().find(|p| p.media == speaker));
+        RoomEvent::ActiveSpeaker {
             producer_id: producer.map(|producer| producer.id.clone()),
             participant_id: producer.map(|producer| producer.user.clone()),
-        };
-        let everyone: Vec<SocketId> = room.sockets.keys().copied().collect();
-        self.effects.push(Effect::Tell(everyone, event));
+        }
     }
 }

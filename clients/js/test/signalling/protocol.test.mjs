@@ -264,7 +264,9 @@ test('through a media node: its events, its capabilities, its consumers', async 
   const rtpCapabilities = ann.joined.rtpCapabilities ?? (await api(ann)('GET', '')).routerRtpCapabilities;
   assert.ok(rtpCapabilities.codecs.length > 0);
   assert.equal((await ann.expect('room')).epoch, 1);
+  assert.deepEqual(await ann.expect('active-speaker'), { epoch: 1 }, 'nobody speaks, and whoever comes is told so');
   const bob = await joins(roomId, 'bob');
+  assert.deepEqual(await bob.expect('active-speaker'), { epoch: 1 });
   const { id } = await produce(bob, 'bob');
   const told = await ann.expect('new-producer');
   assert.deepEqual([told.id, told.participantId, told.kind, told.epoch], [id, 'bob', 'audio', 1]);
