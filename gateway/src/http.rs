@@ -33,7 +33,7 @@ pub fn router(gateway: Gateway, signal: &Signal, origins: &[HeaderValue]) -> Rou
     let passed_on = Router::new()
         .route("/api/rooms/{call}", any(proxy::forward))
         .route("/api/rooms/{call}/{*rest}", any(proxy::forward))
-        .merge(proxy::whip::routes());
+        .merge(proxy::whip::routes().layer(Extension(signal.clone())));
     let routes = own
         .merge(passed_on)
         .merge(signal.routes())

@@ -5,6 +5,7 @@
 //! token is for. The node verifies it: what is read of it here only picks the way. What the node answers is passed
 //! on as it is, problems included.
 
+mod follow;
 mod headers;
 mod socket;
 pub mod whip;
@@ -21,7 +22,7 @@ use axum::{
     http::{Request, Response, StatusCode, Uri, uri::PathAndQuery},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use callplane_crds::{CallId, CallRoom, Route};
+use callplane_crds::{CallId, CallRoom, Route, call_id::InvalidCallId};
 use http_body_util::{LengthLimitError, Limited};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::{
@@ -49,11 +50,14 @@ const HEARD_WITHIN: Duration = Duration::from_secs(1);
 const OF_CALLS: [&str; 3] = ["/api/rooms/", whip::WHIP, whip::WHEP];
 /// Requests that are passed on at a time.
 const MAX_REQUESTS: usize = 2048;
+/// Requests that wait at a time for a call to get a media node. More are refused as [`Code::Busy`].
+const MAX_MOVERS: usize = 256;
 
 /// The way to media nodes.
 pub struct Forwarder {
     client: Client<HttpConnector, Body>,
     requests: Semaphore,
+    movers: Semaphore,
     sockets: Arc<Semaphore>,
     open: TaskTracker,
     stop: CancellationToken,
@@ -71,6 +75,7 @@ impl Forwarder {
         Self {
             client: client.build(connector),
             requests: Semaphore::new(MAX_REQUESTS),
+            movers: Semaphore::new(MAX_MOVERS),
             sockets: Arc::new(Semaphore::new(max_sockets)),
             open: TaskTracker::new(),
             stop,
@@ -103,20 +108,22 @@ fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LengthLimitError>())
 }
 
-/// Everything under `/api/rooms`, `/whip` and `/whep`.
+/// Everything under `/api/rooms`.
 pub async fn forward(
     State(gateway): State<Gateway>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Problem> {
-    let path = request.uri().path();
-    let below = OF_CALLS.iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or_default();
-    let id: CallId =
-        below.split('/').next().unwrap_or_default().parse().map_err(
-            |error: callplane_crds::call_id::InvalidCallId| Problem::new(Code::RoomNotFound, error.to_string()),
-        )?;
+    let id = call_of(request.uri().path())?;
     let client = gateway.limits.client(peer.ip(), request.headers());
     pass_on(&gateway, &id, client, request).await
+}
+
+/// The call that a path is of.
+fn call_of(path: &str) -> Result<CallId, Problem> {
+    let below = OF_CALLS.iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or_default();
+    let none = |error: InvalidCallId| Problem::new(Code::RoomNotFound, error.to_string());
+    below.split('/').next().unwrap_or_default().parse().map_err(none)
 }
 
 /// Passes a request of `client` on to the node that serves `id` for the epoch of the request's token.
@@ -188,17 +195,21 @@ fn switch(
     answer
 }
 
-/// The node to ask. A token of an epoch that is served no more goes to the node of the current one, which says so.
-async fn serving(gateway: &Gateway, id: &CallId, epoch: Option<i64>) -> Result<String, Problem> {
+/// The room, as soon as this replica has heard of the epoch that a token is for, or as it is after a moment.
+async fn heard(gateway: &Gateway, id: &CallId, epoch: Option<i64>) -> Option<Arc<CallRoom>> {
     let known = gateway.cache.room(id);
     let is_behind = |room: &CallRoom| !room.is_over() && current(room).is_none_or(|route| Some(route.epoch) < epoch);
     // Another replica, or this one a moment ago, made the token: what it knew is on its way here.
-    let room = match (&known, epoch) {
+    match (&known, epoch) {
         (Some(room), Some(_)) if is_behind(room) => gateway.cache.wait(id, HEARD_WITHIN, |room| !is_behind(room)).await,
         (None, Some(_)) => gateway.cache.wait(id, HEARD_WITHIN, |room| !is_behind(room)).await,
         _ => known,
-    };
-    let room = match room {
+    }
+}
+
+/// The node to ask. A token of an epoch that is served no more goes to the node of the current one, which says so.
+async fn serving(gateway: &Gateway, id: &CallId, epoch: Option<i64>) -> Result<String, Problem> {
+    let room = match heard(gateway, id, epoch).await {
         Some(room) => room,
         None if !gateway.cache.is_complete() => {
             return Err(Problem::new(Code::KubernetesUnavailable, "the rooms are not known yet"));

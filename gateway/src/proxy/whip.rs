@@ -12,7 +12,7 @@ use axum::{
     routing::{MethodRouter, any},
 };
 
-use super::forward;
+use super::follow::follow;
 use crate::Gateway;
 
 /// Where calls are published to.
@@ -30,7 +30,7 @@ pub fn routes() -> Router<Gateway> {
 }
 
 fn passed_on() -> MethodRouter<Gateway> {
-    any(forward).options(async || StatusCode::OK)
+    any(follow).options(async || StatusCode::OK)
 }
 
 /// Says in answers to OPTIONS what can be sent (RFC 9725 §4.2, RFC 5789 §3.1). Outside of CORS, which answers OPTIONS by
@@ -44,8 +44,13 @@ pub async fn advertise(request: Request, next: Next) -> Response {
     response
 }
 
+/// What follows the name of the protocol: a call id, and maybe a session's.
+pub(super) fn below(path: &str) -> Option<&str> {
+    [WHIP, WHEP].into_iter().find_map(|of| path.strip_prefix(of))
+}
+
 fn accepts(method: &Method, path: &str) -> Option<(&'static str, &'static str)> {
-    let below = [WHIP, WHEP].into_iter().find_map(|of| path.strip_prefix(of)).filter(|_| *method == Method::OPTIONS)?;
+    let below = below(path).filter(|_| *method == Method::OPTIONS)?;
     Some(if below.contains('/') { ("accept-patch", FRAGMENT) } else { ("accept-post", SDP) })
 }
 

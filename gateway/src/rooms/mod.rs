@@ -100,10 +100,14 @@ fn is_settled(room: &CallRoom, now: jiff::Timestamp) -> bool {
 
 /// Why the room has no route.
 pub(crate) fn not_ready(room: &CallRoom) -> Problem {
+    Problem::new(Code::RoomNotReady, format!("the room has no media node yet{}", why_not_placed(room)))
+}
+
+/// Why no media node could be found for it, as the operator says, to be put behind something.
+pub(crate) fn why_not_placed(room: &CallRoom) -> String {
     let conditions = room.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
     let placed = conditions.iter().find(|c| c.type_ == condition::room::PLACED && c.status == "False");
-    let why = placed.map_or_else(String::new, |c| format!(": {}: {}", c.reason, c.message));
-    Problem::new(Code::RoomNotReady, format!("the room has no media node yet{why}"))
+    placed.map_or_else(String::new, |c| format!(": {}: {}", c.reason, c.message))
 }
 
 pub(crate) fn ended(room: &CallRoom) -> Problem {

@@ -33,12 +33,15 @@ use socketioxide::{SocketIo, extract::SocketRef, handler::ConnectHandler};
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::member::Parting;
+pub(crate) use self::{
+    member::Parting,
+    room::{Need, Visitor},
+};
 use self::{
-    room::{Command, Handle, Room},
+    room::{Command, Handle, Knock, Room},
     store::Store,
 };
-use crate::{Code, Gateway, Problem};
+use crate::{Code, Gateway, Problem, rooms::annotations};
 
 /// Events that clients may send.
 pub(crate) const EVENTS: [&str; 16] = [
@@ -264,12 +267,30 @@ impl Signal {
         Ok(is_done.await.unwrap_or(false))
     }
 
+    /// Whether a visitor may come into the call without a socket; where they need a media node and the call has none, the
+    /// operator is asked for one. Whose token is good is known before.
+    ///
+    /// # Errors
+    /// [`Code::Removed`], [`Code::RoomLocked`], [`Code::RoomNotReady`], [`Code::Busy`].
+    pub(crate) async fn knock(&self, room: &Arc<CallRoom>, visitor: Visitor, need: Need) -> Result<(), Problem> {
+        let id = room.call_id();
+        if need == Need::Entry && self.knows_nobody(&id) && !annotations::is_locked(room) {
+            // Nor has anybody been removed whose token is still good.
+            return Ok(());
+        }
+        let busy = || Problem::new(Code::Busy, "the room has too much to do");
+        let (answer, answered) = oneshot::channel();
+        let knock = Command::Knock(Box::new(Knock { visitor, need, answer }));
+        self.room(&id, room)?.try_send(knock).map_err(|_| busy())?;
+        answered.await.unwrap_or_else(|_| Err(busy()))
+    }
+
     /// What is looked at from time to time. Rooms that claim people whom this replica does not have: if no other has them,
     /// either, they are gone. And rooms of which nobody has said yet that nobody is there.
     pub fn sweep(&self) {
         let claims = |room: &CallRoom| {
             let presence = room.status.as_ref().and_then(|s| s.presence.as_ref());
-            !room.is_over() && presence.is_some_and(|presence| presence.participants > 0)
+            !room.is_over() && presence.is_some_and(presence::claims)
         };
         let rooms = self.0.gateway.cache.rooms();
         for room in rooms.iter().filter(|room| claims(room)) {

@@ -9,7 +9,7 @@ use callplane_crds::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::state::State;
+use super::{member::Wish, state::State};
 
 /// Time between two writes to a room, on average.
 pub const PACE: Duration = Duration::from_secs(1);
@@ -23,13 +23,22 @@ const UNREACHED: &str = "a participant has no media on it, although it was told 
 /// Longest wait after a write that failed.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
-/// What is to be told of `state` while the room is at `epoch`, after `before` was.
-pub fn of(state: &State, epoch: i64, may_be_alone: bool, before: Option<&Presence>, now: Timestamp) -> Presence {
+/// What is to be told of `state` while the room is at `epoch`, after `before` was. `summons` is the wish of people who are not in
+/// the table.
+pub fn of(
+    state: &State,
+    epoch: i64,
+    may_be_alone: bool,
+    summons: Option<Wish>,
+    before: Option<&Presence>,
+    now: Timestamp,
+) -> Presence {
     let participants = i32::try_from(state.members.len()).unwrap_or(i32::MAX);
     let least = state.members.values().map(|member| member.acked).min().unwrap_or(epoch);
     let reached = if state.has_reached(epoch, may_be_alone) { epoch } else { least };
     let has_failed = state.members.values().any(|member| member.failed == epoch && epoch > 0);
-    let wish = state.members.values().filter_map(|member| member.wish).min_by_key(|wish| wish.since);
+    let wishes = state.members.values().filter_map(|member| member.wish);
+    let wish = wishes.chain(summons).min_by_key(|wish| wish.since);
     let unchanged = before.filter(|before| before.participants == participants);
     Presence {
         participants,
@@ -39,6 +48,12 @@ pub fn of(state: &State, epoch: i64, may_be_alone: bool, before: Option<&Presenc
         failed: has_failed.then(|| FailedRoute { epoch, reason: UNREACHED.to_owned() }),
         sfu_wanted: wish.map(|wish| SfuWanted { reason: wish.reason, since: Time(wish.since) }),
     }
+}
+
+/// Whether it says something that only a replica with the room's people, or with somebody who asks for a media node, can say:
+/// if there is none, it is not so any more.
+pub fn claims(presence: &Presence) -> bool {
+    presence.participants > 0 || presence.sfu_wanted.is_some()
 }
 
 /// Whether as many people are in the room as may be, as far as was written. That may be seconds ago, or before an outage; what
@@ -114,10 +129,7 @@ mod tests {
     use callplane_crds::presence::SfuReason;
 
     use super::*;
-    use crate::signal::{
-        member::{Member, Wish},
-        state::tests::member,
-    };
+    use crate::signal::{member::Member, state::tests::member};
 
     const fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -130,16 +142,16 @@ mod tests {
         for (user, acked) in [("ann", 2), ("bob", 1)] {
             state.members.insert(user.into(), member(user, "c", acked));
         }
-        let first = of(&state, 2, false, None, now);
+        let first = of(&state, 2, false, None, None, now);
         let expected = Presence { participants: 2, since: Time(now), epoch: Some(1), failed: None, sfu_wanted: None };
         assert_eq!(first, expected);
         let later = Timestamp::from_second(200).unwrap();
         state.members.insert("bob".into(), Member { acked: 2, ..member("bob", "c", 2) });
-        let second = of(&state, 2, false, Some(&first), later);
+        let second = of(&state, 2, false, None, Some(&first), later);
         assert_eq!((second.epoch, &second.since), (Some(2), &Time(now)), "the number is the same");
         let wish = Wish { reason: SfuReason::PacketLoss, since: later };
         state.members.insert("cat".into(), Member { failed: 2, wish: Some(wish), ..member("cat", "c", 0) });
-        let third = of(&state, 2, false, Some(&second), later);
+        let third = of(&state, 2, false, None, Some(&second), later);
         assert_eq!(
             (third.participants, &third.since, third.epoch),
             (3, &Time(later), Some(2)),
@@ -147,10 +159,23 @@ mod tests {
         );
         assert_eq!(third.failed.map(|failed| failed.epoch), Some(2));
         assert_eq!(third.sfu_wanted.map(|wanted| wanted.reason), Some(SfuReason::PacketLoss));
-        let next = of(&state, 3, false, Some(&second), later);
+        let next = of(&state, 3, false, None, Some(&second), later);
         assert_eq!(next.failed, None, "that was another epoch");
-        let nobody = of(&State::default(), 3, false, Some(&second), later);
+        let nobody = of(&State::default(), 3, false, None, Some(&second), later);
         assert_eq!((nobody.participants, nobody.epoch), (0, Some(3)));
+
+        // Somebody without a socket, alone and with others: who asked first is named.
+        let summons = |since| Wish { reason: SfuReason::Requested, since };
+        let visited = of(&State::default(), 3, false, Some(summons(now)), None, now);
+        let wanted = visited.sfu_wanted.clone().unwrap();
+        assert_eq!((visited.participants, wanted.reason, wanted.since), (0, SfuReason::Requested, Time(now)));
+        assert!(claims(&visited) && !claims(&nobody) && claims(&first));
+        for (since, first) in
+            [(now, SfuReason::Requested), (later + SignedDuration::from_secs(1), SfuReason::PacketLoss)]
+        {
+            let both = of(&state, 2, false, Some(summons(since)), Some(&second), later);
+            assert_eq!(both.sfu_wanted.unwrap().reason, first);
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ use super::{
     answer::{Answer, Refusal},
     message::{JoinRoom, Message},
     outlet::{self, Closing, Outlet},
-    room::{Command, Handle, JoinRequest},
+    room::{Command, Handle, JoinRequest, Visitor},
 };
 use crate::{Code, Problem, access::JoinClaims};
 
@@ -233,10 +233,8 @@ impl Connection {
         let handle = self.signal.room(&id, &room)?;
         let (reply, answered) = oneshot::channel();
         let request = JoinRequest {
-            user: claims.sub.clone(),
+            visitor: Visitor::of(&claims),
             name: claims.name,
-            role: claims.role,
-            issued: jiff::Timestamp::from_second(claims.iat).unwrap_or_default(),
             resume: join.resume,
             is_muted: join.is_muted,
             is_video_on: join.is_video_on,

@@ -20,4 +20,5 @@ mod rooms;
 mod secrets;
 mod signalling;
 mod switching;
+mod whip;
 mod world;

@@ -6,7 +6,7 @@ use callplane_crds::CallRoom;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::JoinRequest;
+use super::{JoinRequest, Knock};
 use crate::{
     Problem,
     signal::{
@@ -59,6 +59,8 @@ pub enum Command {
         /// Where the answer goes.
         answer: oneshot::Sender<Result<(), Problem>>,
     },
+    /// Let somebody in who has no socket, or tell why not.
+    Knock(Box<Knock>),
     /// If nobody is here, that is to be written, though nobody ever was.
     Unattended,
     /// What the node of an epoch can.

@@ -2,10 +2,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{Client, Room, full, switch};
+use super::{Client, Room, Visitor, full, switch};
 use crate::{
     Code, Problem,
     signal::{
@@ -19,16 +18,12 @@ use crate::{
     },
 };
 
-/// Somebody whose token is good.
+/// Somebody with a socket.
 pub struct JoinRequest {
-    /// User id.
-    pub user: String,
+    /// Who, as their token says.
+    pub visitor: Visitor,
     /// Name to show.
     pub name: Option<String>,
-    /// `host`, `participant`, `guest` or `admin`.
-    pub role: String,
-    /// When the token was made.
-    pub issued: Timestamp,
     /// Where they come back from.
     pub resume: Option<Resume>,
     /// The microphone is off.
@@ -69,17 +64,18 @@ impl Pending {
 impl Room {
     /// Lets somebody in, if the room does.
     pub(super) async fn join(&mut self, request: Box<JoinRequest>) {
-        if let Err(problem) = self.may_join(&request) {
+        if let Err(problem) = self.may_enter(&request.visitor) {
             return request.refuse(problem);
         }
         if self.must_ask_node() {
             return self.waiting.push(*request);
         }
         let now = self.gateway.clock.now();
-        let known = self.state.members.get(&request.user);
+        let Visitor { user, role, .. } = &request.visitor;
+        let known = self.state.members.get(user);
         let back = request.resume.as_ref().and_then(|resume| {
             let member = known.filter(|member| member.session == resume.session)?;
-            self.state.log.missed(&resume.seq, &request.user).map(|_| member.clone())
+            self.state.log.missed(&resume.seq, user).map(|_| member.clone())
         });
         let is_resumed = back.is_some();
         let session = match crate::rooms::chance() {
@@ -88,7 +84,7 @@ impl Room {
         };
         let change = match back {
             Some(mut member) => {
-                member.participant.role.clone_from(&request.role);
+                member.participant.role.clone_from(role);
                 member.participant.is_muted = request.is_muted.unwrap_or(member.participant.is_muted);
                 member.participant.is_video_on = request.is_video_on.unwrap_or(member.participant.is_video_on);
                 member.connection_id.clone_from(&request.connection);
@@ -98,9 +94,9 @@ impl Room {
             }
             None => {
                 let participant = Participant {
-                    user_id: request.user.clone(),
+                    user_id: user.clone(),
                     display_name: request.name.clone(),
-                    role: request.role.clone(),
+                    role: role.clone(),
                     is_muted: request.is_muted.unwrap_or(false),
                     is_video_on: request.is_video_on.unwrap_or(true),
                     joined_at: now.wall,
@@ -128,10 +124,11 @@ impl Room {
         }
     }
 
-    fn may_join(&self, request: &JoinRequest) -> Result<(), Problem> {
-        let is_known = self.state.members.contains_key(&request.user);
-        let is_moderator = matches!(request.role.as_str(), "host" | "admin");
-        if self.state.removed.get(&request.user).is_some_and(|at| request.issued <= *at) {
+    /// Whether the room lets somebody in whose token is good.
+    pub(super) fn may_enter(&self, visitor: &Visitor) -> Result<(), Problem> {
+        let is_known = self.state.members.contains_key(&visitor.user);
+        let is_moderator = matches!(visitor.role.as_str(), "host" | "admin");
+        if self.state.removed.get(&visitor.user).is_some_and(|at| visitor.issued <= *at) {
             return Err(Problem::new(Code::Removed, "you were removed from the room after the token was made"));
         }
         if self.locked && !is_known && !is_moderator {

@@ -11,6 +11,7 @@ mod media;
 mod records;
 mod requests;
 mod shared;
+mod summon;
 mod switch;
 mod write;
 
@@ -27,6 +28,7 @@ use tokio::sync::mpsc;
 
 pub use command::Command;
 pub use join::JoinRequest;
+pub use summon::{Knock, Need, Visitor};
 
 use super::{
     answer::{Ended, Placed, Refusal},
@@ -92,6 +94,8 @@ pub struct Room {
     writer: Writer,
     /// That nobody is here is to be written, though nobody ever was.
     is_unattended: bool,
+    /// Somebody without a socket asked for a media node.
+    summons: Option<summon::Summons>,
     is_owner: bool,
     outbox: VecDeque<Change>,
     local: u64,
@@ -143,6 +147,7 @@ impl Room {
             own: own.downgrade(),
             presence: written,
             is_unattended: false,
+            summons: None,
             is_owner: store.is_local(),
             idle: Some(gateway.clock.now().mono),
             next_touch: gateway.clock.now().mono,
@@ -210,6 +215,7 @@ impl Room {
             }
             Command::Place { user, answer } => drop(answer.send(self.place_for(&user).await)),
             Command::Unattended => self.unattended(),
+            Command::Knock(knock) => self.knocked(*knock).await,
             Command::Capabilities { epoch, found } => self.capable(epoch, found).await,
             Command::Written(is_done) => self.writer.end(self.gateway.clock.now().mono, is_done),
             Command::Muted { user } => self.insist_on_mute(&user),
@@ -360,6 +366,7 @@ impl Room {
     fn is_done(&self, now: Duration) -> bool {
         let is_idle = self.idle.is_some_and(|since| now.saturating_sub(since) >= self.linger());
         let is_settled = self.pending.is_empty() && self.waiting.is_empty() && self.hold.is_none();
+        let is_settled = is_settled && self.summons.is_none();
         is_idle && is_settled && !self.has_dropped() && !self.is_behind()
     }
 

@@ -3,6 +3,7 @@
 use super::{Command, Room};
 use crate::signal::{
     member::{Change, Member},
+    presence,
     state::{BEGINNING, Log},
     store::{Bus, Direct, Link, Look, Seen, Store},
 };
@@ -43,9 +44,10 @@ impl Room {
     async fn look(&mut self) -> Option<Seen> {
         let after = self.place.map_or_else(|| BEGINNING.to_owned(), |(time, count)| format!("{time}-{count}"));
         let region = self.room.spec.region.clone().unwrap_or_default();
-        let claims = self.presence.as_ref().is_some_and(|presence| presence.participants > 0);
+        let claims = self.presence.as_ref().is_some_and(presence::claims);
         let is_needed = !self.clients.is_empty() || !self.pending.is_empty() || self.has_dropped();
-        let would_write = is_needed || self.is_owner || self.is_unattended || claims && self.state.members.is_empty();
+        let is_asked = self.is_unattended || self.summons.is_some();
+        let would_write = is_needed || self.is_owner || is_asked || claims && self.state.members.is_empty();
         let look = Look { id: &self.id, uid: &self.uid, after: &after, would_write, region: &region };
         let seen = self.store.look(&look).await?;
         // Who waits for an answer is let in by the change that lets them in, though it comes this way before it is published.
@@ -92,6 +94,7 @@ impl Room {
                     client.outlet.tell(&event, &data);
                 }
             }
+            Bus::Direct(Direct::Summoned) => self.summoned(),
             Bus::Direct(Direct::Released) => self.next_touch = self.gateway.clock.now().mono,
         }
     }

@@ -36,12 +36,14 @@ impl Room {
             return;
         }
         self.hold = None;
-        if self.presence.is_none() && self.state.members.is_empty() && !self.is_unattended {
+        let is_news = !self.state.members.is_empty() || self.is_unattended || self.summons.is_some();
+        if self.presence.is_none() && !is_news {
             return;
         }
         let now = now.wall_seconds();
         let may_be_alone = self.is_p2p() && self.routes.previous.is_some();
-        let presence = presence::of(&self.state, epoch, may_be_alone, self.presence.as_ref(), now);
+        let summons = self.summons.map(|summons| summons.wish);
+        let presence = presence::of(&self.state, epoch, may_be_alone, summons, self.presence.as_ref(), now);
         let reached = presence.epoch;
         self.presence = Some(presence);
         let is_switch = self.routes.previous.is_some() || self.announced == epoch;
@@ -53,7 +55,7 @@ impl Room {
     /// When something is to be written.
     fn due(&self) -> Option<Duration> {
         let presence = self.presence.as_ref().filter(|_| self.is_owner)?;
-        self.writer.due(presence, self.is_unattended)
+        self.writer.due(presence, self.is_unattended || presence.sfu_wanted.is_some())
     }
 
     /// Nobody has said yet whether anybody is here: it is said, unless somebody comes just now.
@@ -106,7 +108,7 @@ impl Room {
         let returns = self.state.members.values().filter_map(|member| member.dropped).map(grace);
         let times = refreshes.chain(returns).chain(due).chain(self.next_overdue()).chain([self.next_touch]);
         let held = self.hold.map(|(_, until)| until);
-        let times = times.chain(held);
+        let times = times.chain(held).chain(self.summons.map(|summons| summons.until));
         let idle = self.idle.map(|since| since + self.linger());
         times.chain(idle.filter(|at| *at > now.mono)).min().unwrap_or(self.next_touch)
     }
@@ -115,6 +117,7 @@ impl Room {
     pub(super) async fn on_time(&mut self) {
         let now = self.gateway.clock.now();
         self.overdue().await;
+        self.forget_summons();
         if self.hold.is_some_and(|(_, until)| until <= now.mono) {
             self.count();
         }

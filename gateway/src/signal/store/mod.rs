@@ -74,6 +74,8 @@ pub enum Direct {
         /// Its data.
         data: Value,
     },
+    /// Somebody without a socket asked for a media node.
+    Summoned,
     /// Whoever wrote to the CallRoom does not any more.
     Released,
 }
