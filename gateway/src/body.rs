@@ -110,7 +110,7 @@ mod tests {
             (r#"{"inner": {"count": "x"}}"#, Some(Code::Invalid), Some("inner.count")),
             (r#"{"inner": {"count": 1, "more": 2}}"#, Some(Code::UnknownField), Some("inner.more")),
             (r#"{"inner": {}}"#, Some(Code::Invalid), Some("inner.count")),
-            (r#"{"inner": {"count": 1, "count": 2}}"#, Some(Code::Invalid), Some("inner.count")),
+            (r#"{"inner": {"count": 1, "count": 2}}"#, Some(Code::Invalid), Some("inner")),
             (r#"{"inner": {"count": 1, "word": "one"}}"#, None, None),
             (r#"{"inner": {"count": 1, "word": "two"}}"#, Some(Code::Invalid), Some("inner.word")),
             (r#"{"inner": {"count": 1, "word": 7}}"#, Some(Code::Invalid), Some("inner.word")),
