@@ -41,6 +41,13 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
+{{/* The pod security standard that the release's namespace enforces and that asks for something, where Helm can see it. */}}
+{{- define "callplane.enforcedStandard" -}}
+{{- $namespace := lookup "v1" "Namespace" "" .Release.Namespace }}
+{{- $enforced := dig "metadata" "labels" "pod-security.kubernetes.io/enforce" "" ($namespace | default dict) }}
+{{- if has $enforced (list "baseline" "restricted") }}{{ $enforced }}{{ end }}
+{{- end }}
+
 {{/* The operator's user name, as admission sees it. */}}
 {{- define "callplane.operatorUser" -}}
 system:serviceaccount:{{ .Release.Namespace }}:callplane-operator

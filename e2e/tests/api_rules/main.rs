@@ -8,6 +8,7 @@ mod identities;
 mod manifests;
 mod nodes;
 mod people;
+mod pods;
 mod pools;
 mod presence;
 mod rights;
