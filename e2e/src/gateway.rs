@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use callplane_crds::{CallId, CallRoom};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
@@ -180,6 +180,17 @@ pub async fn with_replicas(
         Err(other) => Err(anyhow!("there are {} gateways", other.len())),
     };
     outcome.and(leave(&scene.cluster, pool).await)
+}
+
+/// `IP:PORT` of the Service in front of all replicas, as this machine reaches it.
+///
+/// # Errors
+/// When there is none.
+pub async fn service(cluster: &Cluster) -> Result<String> {
+    let services: Api<Service> = Api::namespaced(cluster.client.clone(), SYSTEM);
+    let service = services.get("callplane-gateway").await.context("the gateway's Service")?;
+    let ip = service.spec.and_then(|s| s.cluster_ip).context("the gateway's Service has an address")?;
+    Ok(format!("{ip}:80"))
 }
 
 /// Lets scenarios call, and waits for all replicas to know that.

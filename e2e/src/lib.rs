@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod history;
 pub mod machine;
 pub mod media;
+pub mod polling;
 pub mod process;
 pub mod program;
 pub mod scenario;

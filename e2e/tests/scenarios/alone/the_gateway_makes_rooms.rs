@@ -6,9 +6,13 @@ use callplane_crds::CallId;
 use callplane_e2e::{
     Scene, clock,
     gateway::{self, API_KEY, DIGEST, Replica, text},
+    polling::Poller,
     scenario, scene, wait,
 };
 use serde_json::{Value, json};
+
+/// Lines of chat of somebody who polls.
+const LINES: usize = 12;
 
 #[test]
 fn the_gateway_makes_rooms_and_lets_people_in() {
@@ -17,6 +21,24 @@ fn the_gateway_makes_rooms_and_lets_people_in() {
         let pool = scene.pool(2, |_| {}).await?;
         gateway::with_replicas(&scene, &pool, async |[one, two]| play(&scene, &pool, &one, &two).await).await
     });
+}
+
+/// Somebody who cannot but poll is in the call by the Service, whose replicas do not know each other's sessions.
+async fn poll(scene: &Scene, id: &CallId, token: &str) -> Result<()> {
+    let began = clock::now();
+    let mut dora = Poller::connect(&gateway::service(&scene.cluster).await?).await?;
+    dora.ask("join-room", json!({"roomId": id.to_string(), "token": token})).await?;
+    for n in 0..LINES {
+        dora.ask("chat", json!({"text": format!("line {n}")})).await?;
+    }
+    println!(
+        "  {} requests of long polling reached one replica by the Service in {:?}",
+        dora.requests,
+        began.elapsed()
+    );
+    // So many do not go to the same one of two by chance.
+    ensure!(dora.requests > 2 * LINES, "only {} requests", dora.requests);
+    dora.ask("leave-room", json!({})).await.map(drop)
 }
 
 async fn play(scene: &Scene, pool: &str, one: &Replica, two: &Replica) -> Result<()> {
@@ -40,6 +62,8 @@ async fn play(scene: &Scene, pool: &str, one: &Replica, two: &Replica) -> Result
     one.enter(&by_hand, "carl", &token).await?;
     let refused = one.expect(403, "PUT", &format!("/v1/rooms/{by_hand}/end"), API_KEY, Value::Null).await?;
     ensure!(refused["code"] == "kubernetes-refused", "the gateway has no rights in {}: {refused}", scene.namespace);
+
+    poll(scene, &by_hand, &two.join(&by_hand, "dora").await?).await?;
 
     one.expect(200, "PUT", &format!("{path}/end"), API_KEY, Value::Null).await?;
     wait::until(&scene.cluster.rooms(&id.namespace), &id.name, "to be over", scene::ROOM_READY, |room| {
