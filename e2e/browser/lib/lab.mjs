@@ -271,6 +271,13 @@ export class Lab {
     return readFile(join(this.directory, 'private', 'private.pem'), 'utf8');
   }
 
+  /** Gives the gateways a Redis, as the chart does: they start again with it. */
+  async useRedis() {
+    this.redisPort = await freePort();
+    await this.startRedis();
+    for (const at of this.replicas.keys()) await this.restartGateway('SIGTERM', at);
+  }
+
   async startRedis() {
     const port = String(this.redisPort);
     this.redis = this.#run('redis-server', ['--port', port, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', this.directory]);

@@ -96,3 +96,31 @@ test('where packets between peers are lost the call goes through a media node', 
     paths.close();
   }
 });
+
+test('Redis that goes away and comes back empty stops nobody’s picture, while the call moves too', async () => {
+  await calls.lab.useRedis();
+  const isUp = (/** @type {number} */ up) => eventually('the gateway notices', () => calls.lab.metric('callplane_gateway_store_up'), (is) => is === up);
+  await isUp(1);
+  const { name, roomId } = await calls.room();
+  const pair = [await calls.joins(roomId, 'ann', undefined, { size }), await calls.joins(roomId, 'bob', undefined, { size })];
+  await together(people, 'P2P');
+  await flowing(people);
+  await calls.watch();
+  await calls.lab.endRedis();
+  await isUp(0);
+  await flowing(people);
+  await calls.joins(roomId, 'cid', undefined, { size });
+  await together(people, 'SFU', PATIENCE_MS);
+  await calls.noGap('Redis away, and a third comes', pair);
+  await calls.lab.startRedis();
+  await isUp(1);
+  await pair[0]?.do('send', 'all here');
+  for (const person of people) await eventually('all read it', () => person.state(), ({ chat }) => chat.at(-1)?.text === 'all here');
+  await calls.oneRoute(name, 'SFU');
+  await flowing(people);
+  await calls.noGap('Redis back, and empty', pair);
+  for (const person of people) {
+    const { events } = await person.state();
+    assert.ok(!events.some((/** @type {any} */ event) => event.name === 'left'), 'nobody saw anybody leave');
+  }
+});
