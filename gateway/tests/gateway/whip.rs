@@ -44,6 +44,16 @@ async fn until_wanted(world: &World) -> Value {
     presence(world)
 }
 
+/// Waits until the gateway follows this route, whatever it writes itself meanwhile.
+async fn follows(world: &World, epoch: i64, previous: Option<i64>) {
+    let id = ROOM.parse().unwrap();
+    let routes = || {
+        let status = world.gateway.cache.room(&id)?.status.clone()?;
+        Some((status.route?.epoch, status.previous_route.map(|route| route.epoch)))
+    };
+    world.until(|| routes() == Some((epoch, previous))).await;
+}
+
 fn claims(token: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
 }
@@ -91,7 +101,7 @@ async fn a_call_that_is_peer_to_peer_gets_a_media_node_for_who_publishes() {
     assert_eq!(asked(&mut node).await.1["epoch"], 2);
     // Who knows of routes is held to them: that token is as it was.
     world.kubernetes.route("team", "standup", route("mn-a", 2), None);
-    world.knows("team", "standup").await;
+    follows(&world, 2, None).await;
     assert_eq!(world.send("GET", "/api/rooms/team.standup", &token, Value::Null).await.status, 200);
     let by_api = loop {
         let asked = node.asked.recv().await.unwrap();
@@ -103,7 +113,7 @@ async fn a_call_that_is_peer_to_peer_gets_a_media_node_for_who_publishes() {
 
     // While the call leaves its node, what is there can still be ended there; what is new goes where the call goes.
     world.kubernetes.route("team", "standup", p2p(3, "Shrunk"), Some(route("mn-a", 2)));
-    world.knows("team", "standup").await;
+    follows(&world, 3, Some(2)).await;
     assert_eq!(world.send("DELETE", &session, &token, Value::Null).await.status, 200);
     assert_eq!(offer(&world, &token).await.code(), "room-not-ready");
 }
@@ -145,10 +155,11 @@ async fn who_waits_in_vain_is_told_when_to_come_again_and_why() {
 
     // Once there is one the next try gets through.
     world.kubernetes.route("team", "standup", route("mn-a", 2), None);
-    world.knows("team", "standup").await;
+    follows(&world, 2, None).await;
     assert_eq!(offer(&world, &token).await.status, 201);
+    let id = ROOM.parse().unwrap();
     world.kubernetes.status("team", "standup", json!({"phase": "Ended"}));
-    world.knows("team", "standup").await;
+    world.until(|| world.gateway.cache.room(&id).is_some_and(|room| room.is_over())).await;
     assert_eq!(offer(&world, &token).await.code(), "room-ended");
 }
 
@@ -164,7 +175,7 @@ async fn while_the_api_server_is_away_one_is_told_to_come_again_and_it_is_asked_
     world.kubernetes.is_up(true);
     until_wanted(&world).await;
     world.kubernetes.route("team", "standup", route("mn-a", 2), None);
-    world.knows("team", "standup").await;
+    follows(&world, 2, None).await;
     assert_eq!(offer(&world, &token).await.status, 201);
 }
 
@@ -224,7 +235,7 @@ async fn nobody_moves_a_call_without_a_token_that_lets_them_in() {
             assert_eq!((refused.status, refused.code()), (403, code), "at epoch {epoch}");
         }
         world.kubernetes.route("team", "standup", route("mn-a", 2), None);
-        world.knows("team", "standup").await;
+        follows(&world, 2, None).await;
     }
     assert_eq!(presence(&world)["sfuWanted"], Value::Null);
 }
