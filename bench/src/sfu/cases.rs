@@ -10,7 +10,8 @@ use super::{
     process,
     run::{Measured, Room, Running, receiver, silent},
     server::{Peer, Server},
-    track::{Content, Spec},
+    stage::Stage,
+    track::{Content, LAYERS, Spec, Voice},
     video::Video,
 };
 use crate::clock;
@@ -26,7 +27,11 @@ pub enum Case {
     Paced,
     /// The same as `camera`, 5 % of all datagrams lost in both directions.
     Loss,
-    /// Rooms of 50: everyone receives nine cameras, one large and eight small, and three voices.
+    /// Rooms of 50 in which all publish a camera in three encodings and a voice. The server chooses: everyone receives nine
+    /// cameras, one in its highest encoding and eight in the lowest, and the three loudest voices.
+    Stage,
+    /// The same without choosing, for servers that do not: nine publish one encoding each, one large and eight small, and three
+    /// of them a voice; everyone receives all of it.
     Rooms50,
     /// Rooms of 5: everyone publishes camera and voice, and receives the other four.
     Rooms5,
@@ -38,8 +43,22 @@ pub enum Case {
 
 impl Case {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Equal, Self::Camera, Self::Paced, Self::Loss, Self::Rooms50, Self::Rooms5, Self::Handshake, Self::Storm];
+    pub const ALL: [Self; 9] = [
+        Self::Equal,
+        Self::Camera,
+        Self::Paced,
+        Self::Loss,
+        Self::Stage,
+        Self::Rooms50,
+        Self::Rooms5,
+        Self::Handshake,
+        Self::Storm,
+    ];
+
+    /// Whether a server can be put under it: only callplane's chooses who is seen and heard.
+    pub fn suits(self, peer: Peer) -> bool {
+        self != Self::Stage || peer == Peer::Callplane
+    }
 }
 
 /// How much of it.
@@ -91,8 +110,9 @@ struct Numbers(u32);
 
 impl Numbers {
     fn spec(&mut self, content: Content) -> Spec {
-        self.0 += 1;
-        Spec { number: self.0 - 1, content }
+        let spec = Spec { number: self.0, content };
+        self.0 += spec.encodings().len() as u32;
+        spec
     }
 
     fn pictures(&mut self, video: Video) -> Spec {
@@ -100,13 +120,13 @@ impl Numbers {
     }
 
     fn sound(&mut self) -> Spec {
-        self.spec(Content::Sound)
+        self.spec(Content::Sound(Voice::Steady))
     }
 }
 
 fn broadcast(video: Video) -> Vec<Room> {
     let publishers = vec![vec![Numbers::default().pictures(video)]];
-    vec![Room { publishers, listeners: 50, conference: false }]
+    vec![Room { publishers, listeners: 50, ..Room::default() }]
 }
 
 fn rooms_of_50(count: usize) -> Vec<Room> {
@@ -118,17 +138,37 @@ fn rooms_of_50(count: usize) -> Vec<Room> {
         }
         tracks
     };
-    (0..count)
-        .map(|_| Room { publishers: (0..9).map(&mut participant).collect(), listeners: 41, conference: true })
-        .collect()
+    let mut room = || Room {
+        publishers: (0..9).map(&mut participant).collect(),
+        listeners: 41,
+        conference: true,
+        ..Room::default()
+    };
+    (0..count).map(|_| room()).collect()
+}
+
+/// Who talks in a stage's room: in the middle of it, so that coming first is not enough to be seen.
+const TALKERS: [usize; 3] = [10, 20, 30];
+
+fn stages(count: usize) -> Vec<Room> {
+    let mut numbers = Numbers::default();
+    let stage = Stage { last_n: 9, loudest: TALKERS.len(), talkers: TALKERS.to_vec() };
+    let layers: [Video; LAYERS] = [SMALL, MIDDLE, LARGE];
+    let mut participant = |place| {
+        let voice = Content::Sound(stage.voice(place));
+        vec![numbers.spec(Content::Layers(layers)), numbers.spec(voice)]
+    };
+    let mut publishers = || (0..50).map(&mut participant).collect();
+    let rooms: Vec<Vec<Vec<Spec>>> = (0..count).map(|_| publishers()).collect();
+    let room = |publishers| Room { publishers, listeners: 0, conference: true, stage: Some(stage.clone()) };
+    rooms.into_iter().map(room).collect()
 }
 
 fn rooms_of_5(count: usize) -> Vec<Room> {
     let mut numbers = Numbers::default();
     let mut participant = |_| vec![numbers.sound(), numbers.pictures(MIDDLE)];
-    (0..count)
-        .map(|_| Room { publishers: (0..5).map(&mut participant).collect(), listeners: 0, conference: true })
-        .collect()
+    let mut room = || Room { publishers: (0..5).map(&mut participant).collect(), conference: true, ..Room::default() };
+    (0..count).map(|_| room()).collect()
 }
 
 /// Runs a case.
@@ -141,13 +181,15 @@ pub async fn run(case: Case, peer: Peer, size: Size, generator: &Generator, logs
         Case::Camera => "1→50, camera 1.5 Mbit/s".to_owned(),
         Case::Paced => "1→50, camera, packets 2.5 ms apart".to_owned(),
         Case::Loss => "1→50, camera, 5 % loss each way".to_owned(),
-        Case::Rooms50 => format!("{rooms} rooms of 50, 9 cameras + 3 voices each"),
+        Case::Stage => format!("{rooms} rooms of 50, all publish: last-N 9, loudest 3, {LAYERS} layers"),
+        Case::Rooms50 => format!("{rooms} rooms of 50, 9 cameras + 3 voices, all forwarded"),
         Case::Rooms5 => format!("{rooms} rooms of 5, all with all"),
         Case::Handshake | Case::Storm => String::new(),
     };
     let (rooms, workers) = match case {
         Case::Equal => (broadcast(Video::Equal { packets: 8, bytes: 1200, rate: 30.0 }), 1),
         Case::Camera | Case::Paced | Case::Loss => (broadcast(LARGE), 1),
+        Case::Stage => (stages(size.rooms.0), size.workers),
         Case::Rooms50 => (rooms_of_50(size.rooms.0), size.workers),
         Case::Rooms5 => (rooms_of_5(size.rooms.1), size.workers),
         Case::Handshake => return handshakes(peer, generator, logs).await.map(Outcome::Joins),
@@ -168,6 +210,7 @@ async fn handshakes(peer: Peer, generator: &Generator, logs: &Path) -> Result<Jo
     const COUNT: usize = 200;
     generator.clear()?;
     let server = Server::start(peer, 1, &generator.identity.fingerprint, logs).await?;
+    server.open("room", None).await?;
     // Its publisher connects and says nothing, so there is no media.
     let publisher = server.publish("room", "publisher", &[Numbers::default().sound()]).await?;
     generator.add(vec![(publisher.remote, silent(&publisher))])?;
@@ -255,4 +298,19 @@ async fn storm(peer: Peer, size: Size, generator: &Generator, logs: &Path) -> Re
     running.stop().await?;
     result?;
     Ok(joins_of("storm: 500 join 10 rooms with a voice, 50 a second", peer, COUNT, before, after?, seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tracks_of_all_rooms_have_numbers_of_their_own_with_room_for_their_encodings() {
+        for rooms in [stages(3), rooms_of_50(3), rooms_of_5(3)] {
+            let specs = rooms.iter().flat_map(|room| &room.publishers).flatten();
+            let numbers: Vec<_> = specs.flat_map(|spec| spec.encodings()).map(|spec| spec.number).collect();
+            assert_eq!(numbers, (0..numbers.len() as u32).collect::<Vec<_>>());
+        }
+        assert_eq!(stages(1)[0].publishers.len(), 50);
+    }
 }

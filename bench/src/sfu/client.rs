@@ -1,7 +1,7 @@
 //! One client of the load, without its socket: a transport that publishes tracks or receives streams.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use super::{
     rtp::{Header, Stamp},
     srtp::Srtp,
     stream::{Expected, Stream},
-    track::{Sender, Spec, Track},
+    track::{Content, LAYERS, Sender, Spec, Track},
 };
 
 /// Intervals of a browser's feedback.
@@ -47,6 +47,8 @@ pub struct Client {
     pending: Vec<Spec>,
     spacing: Duration,
     streams: Vec<Stream>,
+    /// Places of streams by SSRC, those of repairs too.
+    places: HashMap<u32, usize>,
     counted: bool,
     transport_cc: u16,
     /// Arrivals since the last transport-wide feedback, in microseconds.
@@ -71,6 +73,10 @@ pub struct Now {
 impl Client {
     /// Begins its checks at `now`.
     pub fn new(identity: Identity, spec: ClientSpec, now: Instant) -> Self {
+        let sources = |(at, expected): (usize, &Expected)| {
+            [Some(expected.ssrc), expected.rtx].into_iter().flatten().map(move |ssrc| (ssrc, at))
+        };
+        let places = spec.streams.iter().enumerate().flat_map(sources).collect();
         Self {
             handshake: Handshake::new(identity, spec.credentials, now),
             srtp: None,
@@ -78,6 +84,7 @@ impl Client {
             pending: spec.tracks,
             spacing: spec.spacing,
             streams: spec.streams.into_iter().map(Stream::new).collect(),
+            places,
             counted: spec.counted,
             transport_cc: 0,
             arrivals: Vec::new(),
@@ -130,7 +137,23 @@ impl Client {
         self.next_report = now.monotonic + REPORTS;
         meter.totals.connected += 1;
         let spacing = self.spacing;
-        self.tracks = self.pending.drain(..).map(|spec| Track::new(spec, spacing, now.monotonic)).collect();
+        for spec in self.pending.drain(..) {
+            for encoding in spec.encodings() {
+                let mut track = Track::new(encoding, spacing, now.monotonic);
+                track.want(!matches!(spec.content, Content::Layers(_)), now.monotonic);
+                self.tracks.push(track);
+            }
+        }
+    }
+
+    /// Encodings of the simulcast track with this number are wanted up to `highest`. Returns the places among
+    /// [`Self::tracks`] of those that have to be asked to send.
+    pub fn want_layers(&mut self, number: u32, highest: Option<u8>, now: Instant) -> Vec<usize> {
+        let woken = |(at, track): (usize, &mut Track)| {
+            let layer = track.spec.number.checked_sub(number).filter(|layer| *layer < LAYERS as u32)?;
+            track.want(highest.is_some_and(|highest| layer <= u32::from(highest)), now).then_some(at)
+        };
+        self.tracks.iter_mut().enumerate().filter_map(woken).collect()
     }
 
     /// Whether tracks were started by the datagram that came last.
@@ -143,8 +166,7 @@ impl Client {
         let Some(ssrc) = bytes.get(8..12).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])) else { return };
         meter.totals.rtp_in += 1;
         meter.totals.bytes_in += bytes.len() as u64;
-        let owner = |s: &Stream| s.expected.ssrc == ssrc || s.expected.rtx == Some(ssrc);
-        let Some(stream) = self.streams.iter_mut().find(|s| owner(s)) else {
+        let Some(stream) = self.places.get(&ssrc).and_then(|at| self.streams.get_mut(*at)) else {
             meter.totals.strange += 1;
             return;
         };
@@ -180,8 +202,12 @@ impl Client {
             && self.counted
             && meter.counts(stamp.at)
         {
-            meter.delivered += 1;
-            meter.latency.add(at.saturating_sub(stamp.at) / 1000);
+            if stream.expected.track == Some(stamp.track) {
+                meter.delivered += 1;
+                meter.latency.add(at.saturating_sub(stamp.at) / 1000);
+            } else {
+                meter.totals.unexpected += 1;
+            }
         }
     }
 
@@ -219,14 +245,21 @@ impl Client {
         });
     }
 
-    /// Sends what a track has to send. Returns when it wants to be asked again.
+    /// Sends what a track has to send. Returns when it wants to be asked again, unless it rests.
     ///
     /// # Errors
     /// When sealing fails.
-    pub fn send(&mut self, track: usize, now: Now, out: &mut dyn FnMut(&[u8]), meter: &mut Meter) -> Result<Instant> {
-        let (Some(track), Some(srtp)) = (self.tracks.get_mut(track), &mut self.srtp) else {
-            return Ok(now.monotonic + REPORTS);
-        };
+    pub fn send(
+        &mut self,
+        track: usize,
+        now: Now,
+        out: &mut dyn FnMut(&[u8]),
+        meter: &mut Meter,
+    ) -> Result<Option<Instant>> {
+        let (Some(track), Some(srtp)) = (self.tracks.get_mut(track), &mut self.srtp) else { return Ok(None) };
+        if track.rests() {
+            return Ok(None);
+        }
         let mut sender = Sender { srtp, transport_cc: &mut self.transport_cc, out, wall: now.wall };
         let sent = track.send(now.monotonic, &mut sender)? as u64;
         meter.totals.rtp_out += sent;
@@ -237,7 +270,7 @@ impl Client {
             sender.srtp.seal_rtcp(&mut report)?;
             (sender.out)(&report);
         }
-        Ok(track.due())
+        Ok(Some(track.due()))
     }
 
     /// Checks and feedback that are due.

@@ -5,7 +5,7 @@ use std::{
     collections::BinaryHeap,
     io::{self, IoSliceMut},
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, mpsc},
+    sync::{Arc, Weak, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -34,6 +34,7 @@ const SOCKET_BUFFER: usize = 4 << 20;
 enum Order {
     Add(Vec<(SocketAddr, ClientSpec)>),
     Remove(String),
+    Layers(u32, Option<u8>),
     Window(u64, u64),
     Loss(f64),
     Meter(mpsc::Sender<Meter>),
@@ -47,9 +48,37 @@ pub struct Options {
     pub gro: bool,
 }
 
+/// The way to the generator's thread, which ends when nobody has it any more.
+struct Orders {
+    orders: mpsc::Sender<Order>,
+    waker: Arc<Waker>,
+}
+
+impl Orders {
+    fn give(&self, order: Order) -> Result<()> {
+        self.orders.send(order).map_err(|_| anyhow!("the load generator has ended"))?;
+        Ok(self.waker.wake()?)
+    }
+}
+
+/// Tells the generator which encodings anybody wants, for as long as it is there.
+#[derive(Clone)]
+pub struct Layers(Weak<Orders>);
+
+impl Layers {
+    /// Encodings of the simulcast track with this number are wanted up to `highest`, or none.
+    ///
+    /// # Errors
+    /// When the generator has ended.
+    pub fn want(&self, number: u32, highest: Option<u8>) -> Result<()> {
+        let orders = self.0.upgrade().context("the load generator has ended")?;
+        orders.give(Order::Layers(number, highest))
+    }
+}
+
 /// The generator as others see it.
 pub struct Generator {
-    orders: mpsc::Sender<Order>,
+    orders: Option<Arc<Orders>>,
     waker: Arc<Waker>,
     thread: Option<thread::JoinHandle<()>>,
     /// Of all clients.
@@ -72,12 +101,17 @@ impl Generator {
                 eprintln!("the load generator has failed: {error:#}");
             }
         })?;
+        let orders = Some(Arc::new(Orders { orders, waker: waker.clone() }));
         Ok(Self { orders, waker, thread: Some(thread), identity })
     }
 
     fn order(&self, order: Order) -> Result<()> {
-        self.orders.send(order).map_err(|_| anyhow!("the load generator has ended"))?;
-        Ok(self.waker.wake()?)
+        self.orders.as_ref().context("the load generator has ended")?.give(order)
+    }
+
+    /// For those who hear which encodings anybody wants.
+    pub fn layers(&self) -> Layers {
+        Layers(self.orders.as_ref().map_or_else(Weak::new, Arc::downgrade))
     }
 
     /// Clients that begin at once, each towards its server.
@@ -133,8 +167,7 @@ impl Generator {
 
 impl Drop for Generator {
     fn drop(&mut self) {
-        let (orders, _) = mpsc::channel();
-        drop(std::mem::replace(&mut self.orders, orders));
+        self.orders = None;
         let _ = self.waker.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -231,6 +264,13 @@ impl Loop {
                     *seat = None;
                 }
             }
+            Order::Layers(number, highest) => {
+                let now = clock::now();
+                for (at, seat) in self.seats.iter_mut().enumerate() {
+                    let woken = seat.iter_mut().flat_map(|seat| seat.client.want_layers(number, highest, now));
+                    self.tracks.extend(woken.map(|track| Reverse((now, at, track))));
+                }
+            }
             Order::Window(from, to) => {
                 self.meter.window = (from, to);
                 self.meter.sent.fill(0);
@@ -262,12 +302,12 @@ impl Loop {
         }
         let mut socket = mio::net::UdpSocket::from_std(socket.into());
         self.poll.registry().register(&mut socket, Token(self.seats.len()), Interest::READABLE)?;
-        for track in &spec.tracks {
+        for track in spec.tracks.iter().flat_map(|track| track.encodings()) {
             self.meter.know(track.number);
         }
-        for stream in &spec.streams {
-            self.meter.know(stream.track);
-            self.meter.subscribers[stream.track as usize] += u64::from(spec.counted);
+        for track in spec.streams.iter().filter_map(|stream| stream.track) {
+            self.meter.know(track);
+            self.meter.subscribers[track as usize] += u64::from(spec.counted);
         }
         let at = clock::now();
         let ufrag = spec.credentials.remote.0.clone();
@@ -335,7 +375,7 @@ impl Loop {
             let next = client.send(track, now, &mut out, &mut self.meter)?;
             self.meter.totals.unsent += unsent;
             self.meter.totals.thrown_away += thrown_away;
-            self.tracks.push(Reverse((next, at, track)));
+            self.tracks.extend(next.map(|next| Reverse((next, at, track))));
         }
         Ok(())
     }

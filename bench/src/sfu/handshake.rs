@@ -24,6 +24,7 @@ use rtc::{
         integrity::MessageIntegrity,
         message::{BINDING_REQUEST, BINDING_SUCCESS, Message, Setter, TransactionId},
         textattrs::TextAttribute,
+        xoraddr::XorMappedAddress,
     },
 };
 
@@ -82,10 +83,12 @@ impl Identity {
 /// ICE credentials of both sides.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    /// The server's.
+    /// The server's ufrag and password.
     pub remote: (String, String),
-    /// The client's ufrag; nobody checks the client.
-    pub local: String,
+    /// The client's.
+    pub local: (String, String),
+    /// The server's address, which it is told when it checks the client.
+    pub address: SocketAddr,
 }
 
 /// A client until it has keys, and its checks from then on.
@@ -115,13 +118,29 @@ impl Handshake {
         }
     }
 
+    fn integrity(&self, (_, password): &(String, String)) -> MessageIntegrity<'_> {
+        MessageIntegrity::new_short_term_integrity_with_provider(password.clone(), self.identity.provider.crypto())
+    }
+
+    /// The answer to a server's check. Those that are ICE-lite make none; others send no media before it.
+    fn answer(&self, transaction: TransactionId) -> Result<Vec<u8>> {
+        let mut message = Message::new();
+        let address = self.credentials.address;
+        let setters: [Box<dyn Setter + '_>; 5] = [
+            Box::new(BINDING_SUCCESS),
+            Box::new(transaction),
+            Box::new(XorMappedAddress { ip: address.ip(), port: address.port() }),
+            Box::new(self.integrity(&self.credentials.local)),
+            Box::new(FINGERPRINT),
+        ];
+        message.build(&setters).map_err(|e| anyhow!("the answer to a check: {e}"))?;
+        Ok(message.raw)
+    }
+
     fn check(&self) -> Result<Vec<u8>> {
         let mut message = Message::new();
         let raw = |typ, value: &[u8]| RawAttribute { typ, length: value.len() as u16, value: value.to_vec() };
-        let name = format!("{}:{}", self.credentials.remote.0, self.credentials.local);
-        let password = self.credentials.remote.1.clone();
-        let integrity =
-            MessageIntegrity::new_short_term_integrity_with_provider(password, self.identity.provider.crypto());
+        let name = format!("{}:{}", self.credentials.remote.0, self.credentials.local.0);
         let setters: [Box<dyn Setter + '_>; 8] = [
             Box::new(BINDING_REQUEST),
             Box::new(TransactionId::new()),
@@ -129,7 +148,7 @@ impl Handshake {
             Box::new(raw(ATTR_ICE_CONTROLLING, &[7; 8])),
             Box::new(raw(ATTR_PRIORITY, &[0x6e, 0, 0, 1])),
             Box::new(raw(ATTR_USE_CANDIDATE, &[])),
-            Box::new(integrity),
+            Box::new(self.integrity(&self.credentials.remote)),
             Box::new(FINGERPRINT),
         ];
         message.build(&setters).map_err(|e| anyhow!("a connectivity check: {e}"))?;
@@ -177,13 +196,19 @@ impl Handshake {
         Ok(())
     }
 
-    /// A STUN message: the first answer starts DTLS.
+    /// A STUN message: checks are answered, and the first answer starts DTLS.
     ///
     /// # Errors
-    /// When DTLS cannot start.
+    /// When an answer cannot be made, or DTLS cannot start.
     pub fn on_stun(&mut self, bytes: &[u8], now: Instant, out: &mut VecDeque<Vec<u8>>) -> Result<()> {
         let mut message = Message::new();
-        if message.unmarshal_binary(bytes).is_ok() && message.typ == BINDING_SUCCESS && !self.started {
+        if message.unmarshal_binary(bytes).is_err() {
+            return Ok(());
+        }
+        if message.typ == BINDING_REQUEST {
+            out.push_back(self.answer(message.transaction_id)?);
+        }
+        if message.typ == BINDING_SUCCESS && !self.started {
             self.started = true;
             self.dtls
                 .connect(now, PEER, self.identity.config.clone(), None)
@@ -216,5 +241,36 @@ impl Handshake {
         let keys =
             state.export_keying_material(EXPORTER_LABEL, &[], KEYING).map_err(|e| anyhow!("exporting keys: {e}"))?;
         Srtp::new(keys.as_ref(), self.identity.provider.crypto()).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_of_the_server_is_answered_with_its_address_and_our_password() {
+        let credentials = |remote: &str, local: &str, port| Credentials {
+            remote: (remote.to_owned(), format!("password of {remote}")),
+            local: (local.to_owned(), format!("password of {local}")),
+            address: SocketAddr::from(([192, 0, 2, 1], port)),
+        };
+        let now = crate::clock::now();
+        let identity = Identity::generate().unwrap();
+        // A server that is not ICE-lite checks as a client does.
+        let mut server = Handshake::new(identity.clone(), credentials("client", "server", 7), now);
+        let mut client = Handshake::new(identity.clone(), credentials("server", "client", 9), now);
+        let (mut checks, mut answers) = (VecDeque::new(), VecDeque::new());
+        server.tick(now, &mut checks).unwrap();
+        client.on_stun(&checks[0], now, &mut answers).unwrap();
+        let mut answer = Message::new();
+        answer.unmarshal_binary(&answers[0]).unwrap();
+        let mut address = XorMappedAddress::default();
+        rtc::stun::message::Getter::get_from(&mut address, &answer).unwrap();
+        assert_eq!((address.ip, address.port), ([192, 0, 2, 1].into(), 9));
+        let key = server.credentials.remote.1.as_bytes();
+        assert!(MessageIntegrity::check(&mut answer, key, identity.provider.crypto()).is_ok());
+        server.on_stun(&answers[0], now, &mut checks).unwrap();
+        assert!(server.started && !client.started);
     }
 }

@@ -94,6 +94,8 @@ pub struct Totals {
     pub refused: u64,
     /// Packets of streams that nobody asked for (a server's probes).
     pub strange: u64,
+    /// Packets of another encoding than the one that was asked for, or of somebody who should not be seen or heard.
+    pub unexpected: u64,
     /// Packets that publishers were asked for again.
     pub nacked: u64,
     /// Packets that subscribers asked for again.
@@ -121,6 +123,7 @@ impl std::ops::Sub for Totals {
             trains_in: self.trains_in - before.trains_in,
             refused: self.refused - before.refused,
             strange: self.strange - before.strange,
+            unexpected: self.unexpected - before.unexpected,
             nacked: self.nacked - before.nacked,
             nacks: self.nacks - before.nacks,
             key_frames: self.key_frames - before.key_frames,

@@ -19,6 +19,7 @@ pub mod run;
 pub mod server;
 pub mod soak;
 pub mod srtp;
+pub mod stage;
 pub mod stream;
 pub mod table;
 pub mod track;

@@ -56,7 +56,11 @@ impl World {
     fn join(&mut self, identity: &Identity, tracks: Vec<Spec>, streams: Vec<super::stream::Expected>) -> TransportId {
         let transport = TransportId(self.clients.len() as u64 + 1);
         let (ufrag, password) = (format!("ufrag{}", transport.0), "password-of-22-characters".to_owned());
-        let credentials = Credentials { remote: (ufrag.clone(), password.clone()), local: "load".to_owned() };
+        let credentials = Credentials {
+            remote: (ufrag.clone(), password.clone()),
+            local: ("load".to_owned(), "load".to_owned()),
+            address: (SERVER, 0).into(),
+        };
         let spec = ClientSpec { credentials, tracks, spacing: Duration::ZERO, streams, counted: true };
         let now = self.now();
         self.clients.push(Client::new(identity.clone(), spec, now.monotonic));
@@ -127,7 +131,9 @@ pub fn measure(identity: &Identity) -> Result<f64> {
     for i in 0..SUBSCRIBERS {
         let ids = ConsumerIds { mid: "0".to_owned(), ssrc: 0x5000_0000 + 2 * i as u32, cname: "load".to_owned() };
         let (parameters, spec) = ortc::consumer_rtp_parameters(&offered, router, ids, false)?;
-        let stream = stream_of(&serde_json::to_value(parameters)?).context("consumer parameters")?.expected(TRACK);
+        let stream = stream_of(&serde_json::to_value(parameters)?)
+            .context("consumer parameters")?
+            .expected(Some(TRACK.number), TRACK);
         let transport = world.join(identity, vec![], vec![stream]);
         let consumer_id = ConsumerId(i + 1);
         world.core.handle(Command::Consume { consumer: consumer_id, transport, producer: id, spec }, start);

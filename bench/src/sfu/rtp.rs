@@ -147,7 +147,8 @@ impl Outgoing<'_> {
         out.push((4 << 4) | (self.mid.len() as u8 - 1));
         out.extend_from_slice(self.mid.as_bytes());
         if let Some(level) = self.level {
-            out.extend_from_slice(&[1 << 4, 0x80 | level]);
+            // The first bit: this is speech.
+            out.extend_from_slice(&[1 << 4, if level < 127 { 0x80 | level } else { level }]);
         }
         out.resize(block + (out.len() - block).div_ceil(4) * 4, 0);
         out[block - 1] = ((out.len() - block) / 4) as u8;

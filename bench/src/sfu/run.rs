@@ -11,7 +11,8 @@ use super::{
     generator::Generator,
     meter::{Meter, Totals},
     process::{self, Usage},
-    server::{Peer, Published, Server, Session},
+    server::{Peer, Published, Server, Session, Shown},
+    stage::Stage,
     stream::Expected,
     track::Spec,
 };
@@ -35,6 +36,26 @@ pub struct Room {
     pub listeners: usize,
     /// Whether publishers receive the others.
     pub conference: bool,
+    /// By what the server chooses who is seen and heard; without, everything is forwarded.
+    pub stage: Option<Stage>,
+}
+
+impl Room {
+    /// Which publisher each of the room's tracks is of.
+    fn places(&self) -> impl Iterator<Item = usize> {
+        self.publishers.iter().enumerate().flat_map(|(place, tracks)| std::iter::repeat_n(place, tracks.len()))
+    }
+
+    /// What the participant at a place, publishers first, wants to receive of everything that is published.
+    fn wishes(&self, viewer: usize, published: &[Published]) -> Vec<Published> {
+        let people = self.publishers.len();
+        let shown = |place, track: &Published| match &self.stage {
+            Some(stage) => stage.shown(viewer, place, people, track),
+            None => Shown::Whole,
+        };
+        let others = self.places().zip(published).filter(|(place, _)| *place != viewer);
+        others.map(|(place, track)| Published { shown: shown(place, track), ..track.clone() }).collect()
+    }
 }
 
 /// What was measured of one server in one case.
@@ -85,6 +106,11 @@ pub struct Running<'a> {
     before: Usage,
 }
 
+/// The name of the publisher at a place.
+fn publisher(place: usize) -> String {
+    format!("publisher-{place}")
+}
+
 /// A client that connects, and neither sends nor receives.
 pub fn silent<T>(session: &Session<T>) -> ClientSpec {
     let credentials = session.credentials.clone();
@@ -125,7 +151,20 @@ impl<'a> Running<'a> {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         running.until_connected(connected + receivers.len() as u64).await?;
+        running.listen(rooms).await?;
         Ok(running)
+    }
+
+    /// Lets publishers of rooms with a stage hear what is wanted of them. From then on there are pictures.
+    async fn listen(&mut self, rooms: &[Room]) -> Result<()> {
+        for (r, room) in rooms.iter().enumerate().filter(|(_, room)| room.stage.is_some()) {
+            for place in 0..room.publishers.len() {
+                let user = publisher(place);
+                let own = self.published[r].iter().filter(|track| track.user == user).cloned().collect();
+                self.server.listen(&format!("room-{r}"), &user, own, self.generator.layers()).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Connects all publishers; their tracks by room.
@@ -134,8 +173,9 @@ impl<'a> Running<'a> {
         let mut count = 0;
         for (r, room) in rooms.iter().enumerate() {
             let mut published = Vec::new();
-            for (p, tracks) in room.publishers.iter().enumerate() {
-                let session = self.server.publish(&format!("room-{r}"), &format!("publisher-{p}"), tracks).await?;
+            self.server.open(&format!("room-{r}"), room.stage.as_ref()).await?;
+            for (place, tracks) in room.publishers.iter().enumerate() {
+                let session = self.server.publish(&format!("room-{r}"), &publisher(place), tracks).await?;
                 let spec = ClientSpec { tracks: tracks.clone(), spacing, ..silent(&session) };
                 self.generator.add(vec![(session.remote, spec)])?;
                 published.extend(session.media);
@@ -151,13 +191,11 @@ impl<'a> Running<'a> {
     async fn subscribe(&self, rooms: &[Room], published: &[Vec<Published>]) -> Result<Vec<(SocketAddr, ClientSpec)>> {
         let mut wishes = Vec::new();
         for (r, (room, published)) in rooms.iter().zip(published).enumerate() {
-            let talkers = if room.conference { room.publishers.len() } else { 0 };
-            let users = (0..talkers)
-                .map(|p| format!("publisher-{p}"))
-                .chain((0..room.listeners).map(|l| format!("listener-{l}")));
-            for user in users {
-                let wanted: Vec<_> = published.iter().filter(|p| p.user != user).cloned().collect();
-                wishes.push((format!("room-{r}"), user, wanted));
+            let publishers = room.publishers.len();
+            let first = if room.conference { 0 } else { publishers };
+            for viewer in first..publishers + room.listeners {
+                let user = if viewer < publishers { publisher(viewer) } else { format!("listener-{viewer}") };
+                wishes.push((format!("room-{r}"), user, room.wishes(viewer, published)));
             }
         }
         stream::iter(wishes)
@@ -242,5 +280,51 @@ impl<'a> Running<'a> {
         self.generator.clear()?;
         self.server.stop().await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sfu::{
+        track::{Content, Voice},
+        video::Video,
+    };
+
+    fn room(stage: Option<Stage>) -> (Room, Vec<Published>) {
+        let video = Video::Camera { bitrate: 1e5, rate: 15.0 };
+        let tracks = |place: u32| {
+            let picture = Spec { number: 10 * place, content: Content::Layers([video; 3]) };
+            vec![picture, Spec { number: 10 * place + 3, content: Content::Sound(Voice::Silent) }]
+        };
+        let publishers: Vec<_> = (0..4).map(tracks).collect();
+        let published = |(place, spec): (usize, &Spec)| Published {
+            user: publisher(place),
+            id: spec.number.to_string(),
+            spec: *spec,
+            shown: Shown::Whole,
+        };
+        let room = Room { publishers, listeners: 1, conference: true, stage };
+        let published = room.places().zip(room.publishers.iter().flatten()).map(published).collect();
+        (room, published)
+    }
+
+    fn wishes(room: &Room, viewer: usize, published: &[Published]) -> Vec<(u32, Shown)> {
+        room.wishes(viewer, published).iter().map(|wish| (wish.spec.number, wish.shown)).collect()
+    }
+
+    #[test]
+    fn everyone_wants_all_that_the_others_publish() {
+        let (room, published) = room(None);
+        assert_eq!(wishes(&room, 1, &published), [0, 3, 20, 23, 30, 33].map(|number| (number, Shown::Whole)));
+        assert_eq!(wishes(&room, 4, &published).len(), 8);
+    }
+
+    #[test]
+    fn a_stage_says_how_the_others_are_shown() {
+        let (room, published) = room(Some(Stage { last_n: 2, loudest: 1, talkers: vec![2] }));
+        let (large, small, none) = (Shown::Layer(2), Shown::Layer(0), Shown::Nothing);
+        let of = [(10, small), (13, none), (20, large), (23, Shown::Whole), (30, none), (33, none)];
+        assert_eq!(wishes(&room, 0, &published), of);
     }
 }

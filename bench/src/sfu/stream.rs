@@ -7,8 +7,8 @@ use super::rtcp::Block;
 /// What the signalling says of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// Number of the track in the load.
-    pub track: u32,
+    /// Number in the load of the track whose packets are to come; none of who is off the stage.
+    pub track: Option<u32>,
     /// SSRC of the media.
     pub ssrc: u32,
     /// SSRC of its repairs.
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     fn stream() -> Stream {
-        Stream::new(Expected { track: 0, ssrc: 1, rtx: Some(2), transport_cc: 0, nack: true })
+        Stream::new(Expected { track: Some(0), ssrc: 1, rtx: Some(2), transport_cc: 0, nack: true })
     }
 
     #[test]

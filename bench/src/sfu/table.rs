@@ -51,7 +51,11 @@ impl Tables {
             add("latency, camera 1→50, p50", "ms", Goal::AtMost(2.0), camera.latency_p50);
             add("latency, camera 1→50, p99", "ms", Goal::AtMost(10.0), camera.latency_p99);
         }
-        if let Some(rooms) = case("10 rooms of 50") {
+        for broadcast in ours.iter().filter(|m| m.case.starts_with("1→50")) {
+            let name = format!("memory per subscriber, {}", broadcast.case);
+            add(&name, "KB", Goal::AtMost(128.0), broadcast.kilobytes_per_subscriber);
+        }
+        if let Some(rooms) = case("10 rooms of 50, all publish") {
             add("10 rooms of 50: loss", "%", Goal::AtMost(0.1), rooms.loss_percent);
             let both = rooms.cores + rooms.generator_cores;
             add("10 rooms of 50: cores of server and generator", "", Goal::AtMost(2.0), both);
@@ -60,7 +64,7 @@ impl Tables {
             if joins.case.starts_with("handshake") {
                 add("CPU per handshake", "ms", Goal::AtMost(0.5), joins.millis_per_join);
             } else {
-                add("memory per subscriber", "KB", Goal::AtMost(128.0), joins.kilobytes_per_join);
+                add("memory per subscriber, storm", "KB", Goal::AtMost(128.0), joins.kilobytes_per_join);
             }
         }
         self.goals = goals;

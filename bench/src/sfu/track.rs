@@ -24,19 +24,53 @@ const KEY_FRAMES: Duration = Duration::from_secs(10);
 const DESCRIPTOR: usize = 6;
 const FRAME_HEADER: usize = 10;
 
+/// How loud a voice is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// Always the same.
+    Steady,
+    /// Never heard: an open microphone in a quiet room.
+    Silent,
+    /// Speaks all the time, and loudest for one second in so many, when it is its turn.
+    Turns {
+        /// Whose turn it is first.
+        turn: u8,
+        /// How many take turns.
+        of: u8,
+    },
+}
+
+impl Voice {
+    /// Audio level (RFC 6464) in -dBov at a wall-clock time in nanoseconds.
+    fn level(self, wall: u64) -> u8 {
+        match self {
+            Self::Steady => 30,
+            Self::Silent => 127,
+            Self::Turns { turn, of } if wall / 1_000_000_000 % u64::from(of) == u64::from(turn) => 20,
+            Self::Turns { .. } => 40,
+        }
+    }
+}
+
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Content {
     /// Opus, 50 packets a second.
-    Sound,
+    Sound(Voice),
     /// VP8.
     Pictures(Video),
+    /// VP8 in simulcast, the lowest encoding first. Encodings rest until somebody wants them.
+    Layers([Video; LAYERS]),
 }
+
+/// Encodings of simulcast.
+pub const LAYERS: usize = 3;
 
 /// What the signalling says of a track.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spec {
-    /// Number of the track in the load; its SSRC follows from it.
+    /// Number of the track in the load; its SSRC follows from it. The encodings of simulcast are tracks of their own
+    /// and have the numbers from here on.
     pub number: u32,
     /// What is sent.
     pub content: Content,
@@ -65,7 +99,18 @@ impl Spec {
 
     /// Whether it has pictures.
     pub fn is_video(self) -> bool {
-        matches!(self.content, Content::Pictures(_))
+        !matches!(self.content, Content::Sound(_))
+    }
+
+    /// What is sent under an SSRC of its own: the encodings of simulcast, otherwise the track itself.
+    pub fn encodings(self) -> Vec<Self> {
+        match self.content {
+            Content::Sound(_) | Content::Pictures(_) => vec![self],
+            Content::Layers(layers) => {
+                let of = |(number, video)| Self { number, content: Content::Pictures(video) };
+                (self.number..).zip(layers).map(of).collect()
+            }
+        }
     }
 }
 
@@ -99,6 +144,10 @@ pub struct Track {
     queue: VecDeque<usize>,
     key: bool,
     first: bool,
+    /// Whether anybody wants it. What nobody wants rests.
+    wanted: bool,
+    /// It was asked to send, had nothing to, and is not to be asked again until it wakes.
+    asleep: bool,
     /// Spreads a picture's packets over time, as a pacer does, instead of sending them at once.
     pub spacing: Duration,
 }
@@ -138,8 +187,28 @@ impl Track {
             queue: VecDeque::new(),
             key: false,
             first: true,
+            wanted: true,
+            asleep: false,
             spacing,
         }
+    }
+
+    /// Whether it is wanted from now on. Returns whether it wakes, and has to be asked to send at once.
+    pub fn want(&mut self, wanted: bool, now: Instant) -> bool {
+        if wanted && !self.wanted {
+            // An encoder that begins again begins with a key frame.
+            self.key_wanted = true;
+            self.queue.clear();
+            (self.next, self.begun) = (now, now);
+        }
+        self.wanted = wanted;
+        wanted && std::mem::take(&mut self.asleep)
+    }
+
+    /// Falls asleep unless it is wanted. Returns whether it did.
+    pub fn rests(&mut self) -> bool {
+        self.asleep |= !self.wanted;
+        self.asleep
     }
 
     /// When [`Self::send`] is wanted.
@@ -154,13 +223,14 @@ impl Track {
     pub fn send(&mut self, now: Instant, sender: &mut Sender<'_>) -> Result<usize> {
         let mut sent = 0;
         match self.spec.content {
-            Content::Sound => {
+            Content::Sound(_) => {
                 self.packet(SOUND_BYTES, true, sender)?;
                 self.timestamp = self.timestamp.wrapping_add(960);
                 self.next += SOUND;
                 sent += 1;
             }
-            Content::Pictures(video) => {
+            // Encodings are sent each by a track of its own.
+            Content::Layers([video, ..]) | Content::Pictures(video) => {
                 if self.queue.is_empty() {
                     self.begin_picture(video, now);
                 }
@@ -246,7 +316,10 @@ impl Track {
             mid: self.spec.mid(),
             transport_cc,
             abs_send_time: ((u128::from(sender.wall) << 18) / 1_000_000_000) as u32 & 0x00ff_ffff,
-            level: (!video).then_some(30),
+            level: match self.spec.content {
+                Content::Sound(voice) => Some(voice.level(sender.wall)),
+                Content::Pictures(_) | Content::Layers(_) => None,
+            },
         }
     }
 
@@ -292,5 +365,43 @@ impl Track {
             (sender.out)(&packet);
         }
         Ok(repaired)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: Video = Video::Camera { bitrate: 200_000.0, rate: 15.0 };
+
+    #[test]
+    fn encodings_of_simulcast_are_tracks_with_numbers_and_sources_of_their_own() {
+        let spec = Spec { number: 4, content: Content::Layers([SMALL; LAYERS]) };
+        let encodings = spec.encodings();
+        assert_eq!(encodings.iter().map(|e| e.number).collect::<Vec<_>>(), [4, 5, 6]);
+        assert_eq!(encodings.iter().map(|e| e.ssrc()).collect::<Vec<_>>(), [0x1000_0008, 0x1000_000a, 0x1000_000c]);
+        assert!(encodings.iter().all(|e| e.content == Content::Pictures(SMALL) && e.mid() == spec.mid()));
+        let sound = Spec { number: 7, content: Content::Sound(Voice::Steady) };
+        assert_eq!(sound.encodings(), [sound]);
+    }
+
+    #[test]
+    fn voices_take_turns_of_a_second() {
+        let voice = |turn| Voice::Turns { turn, of: 3 };
+        let levels = |second: u64| [0, 1, 2].map(|turn| voice(turn).level(second * 1_000_000_000 + 5));
+        assert_eq!([levels(3), levels(4), levels(5)], [[20, 40, 40], [40, 20, 40], [40, 40, 20]]);
+        assert_eq!([Voice::Steady.level(9), Voice::Silent.level(9)], [30, 127]);
+    }
+
+    #[test]
+    fn what_nobody_wants_sleeps_once_and_wakes_once() {
+        let now = crate::clock::now();
+        let mut track = Track::new(Spec { number: 0, content: Content::Pictures(SMALL) }, Duration::ZERO, now);
+        assert!(!track.rests());
+        assert!(!track.want(false, now));
+        assert!(track.rests());
+        let later = now + KEY_FRAMES;
+        assert!(track.want(true, later) && !track.want(true, later));
+        assert!(!track.rests() && track.due() == later && track.key_wanted);
     }
 }

@@ -13,12 +13,23 @@ use callplane_media_node::{
     auth::{Claims, mint::Signer},
     rooms::Role,
 };
+use futures::StreamExt;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
+use tokio::{
+    process::{Child, Command},
+    task::JoinSet,
+};
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
 
-use super::{super::rtp, Answer, AnsweredStream, Published, Session, Spec};
-use crate::{clock, sfu::stream::Expected};
+use super::{super::rtp, Answer, AnsweredStream, Published, Session, Shown, Spec};
+use crate::{
+    clock,
+    sfu::{generator::Layers, stage::Stage, stream::Expected},
+};
 
 /// A media node.
 pub struct Callplane {
@@ -31,6 +42,8 @@ pub struct Callplane {
     fingerprint: String,
     /// Where its public key is.
     keys: PathBuf,
+    /// Event sockets of publishers.
+    sockets: JoinSet<()>,
 }
 
 /// Where cargo puts release builds: beside this program.
@@ -58,11 +71,12 @@ pub(in crate::sfu) fn rtp_parameters(track: Spec) -> Value {
             "rtcpFeedback": feedback(&[("transport-cc", "")])}])
     };
     let extensions: Vec<_> = rtp::EXTENSIONS.iter().map(|(uri, id)| json!({"uri": uri, "id": id})).collect();
-    let encoding = match track.rtx_ssrc() {
+    let encoding = |track: Spec| match track.rtx_ssrc() {
         Some(rtx) => json!({"ssrc": track.ssrc(), "rtx": {"ssrc": rtx}}),
         None => json!({"ssrc": track.ssrc()}),
     };
-    json!({"mid": track.mid(), "codecs": codecs, "headerExtensions": extensions, "encodings": [encoding],
+    let encodings: Vec<_> = track.encodings().into_iter().map(encoding).collect();
+    json!({"mid": track.mid(), "codecs": codecs, "headerExtensions": extensions, "encodings": encodings,
         "rtcp": {"cname": "load", "reducedSize": true}})
 }
 
@@ -96,7 +110,17 @@ impl Callplane {
             .spawn()?;
         let pid = [child.id().context("it has just been started")?];
         let client = Client::builder().timeout(Duration::from_secs(20)).build()?;
-        let server = Self { child, pid, api, admin, client, signer, fingerprint: fingerprint.to_owned(), keys };
+        let server = Self {
+            child,
+            pid,
+            api,
+            admin,
+            client,
+            signer,
+            fingerprint: fingerprint.to_owned(),
+            keys,
+            sockets: JoinSet::new(),
+        };
         for _ in 0..100 {
             if tokio::net::TcpStream::connect(api).await.is_ok() {
                 return Ok(server);
@@ -110,7 +134,7 @@ impl Callplane {
         &self.pid
     }
 
-    async fn call(&self, room: &str, user: &str, method: Method, path: &str, body: Value) -> Result<Value> {
+    fn token(&self, room: &str, user: &str) -> Result<String> {
         let now = clock::wall().as_second();
         let claims = Claims {
             room_uid: None,
@@ -124,8 +148,12 @@ impl Callplane {
             iat: now,
             nbf: None,
         };
+        Ok(self.signer.token(&claims)?)
+    }
+
+    async fn call(&self, room: &str, user: &str, method: Method, path: &str, body: Value) -> Result<Value> {
         let request = self.client.request(method, format!("http://{}/api/rooms/{room}{path}", self.api));
-        let response = request.bearer_auth(self.signer.token(&claims)?).json(&body).send().await?;
+        let response = request.bearer_auth(self.token(room, user)?).json(&body).send().await?;
         let status = response.status();
         let text = response.text().await?;
         ensure!(status.is_success(), "{path}: {status} {text}");
@@ -147,8 +175,38 @@ impl Callplane {
         Ok((id, Answer { address: SocketAddr::new(ip, port), ufrag, password, ids: vec![], streams: vec![] }))
     }
 
+    pub(super) async fn open(&self, room: &str, stage: Option<&Stage>) -> Result<()> {
+        let media = stage.map_or_else(|| json!({}), Stage::media);
+        let body = json!({"maxParticipants": 1000, "media": media});
+        self.call(room, "opener", Method::POST, "/create", body).await.map(drop)
+    }
+
+    pub(super) async fn listen(
+        &mut self,
+        room: &str,
+        user: &str,
+        tracks: Vec<Published>,
+        layers: Layers,
+    ) -> Result<()> {
+        let mut request = format!("ws://{}/api/rooms/{room}/events", self.api).into_client_request()?;
+        request.headers_mut().insert("authorization", format!("Bearer {}", self.token(room, user)?).parse()?);
+        let (mut socket, _) = connect_async(request).await.context("the event socket")?;
+        self.sockets.spawn(async move {
+            // Pings are answered as they are read.
+            while let Some(Ok(message)) = socket.next().await {
+                let Message::Text(text) = message else { continue };
+                if let Some((producer, highest)) = layers_wanted(&text)
+                    && let Some(track) = tracks.iter().find(|track| track.id == producer)
+                    && layers.want(track.spec.number, highest).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+
     pub(super) async fn publish(&self, room: &str, user: &str, tracks: &[Spec]) -> Result<Session<Published>> {
-        self.call(room, user, Method::POST, "/create", json!({"maxParticipants": 1000})).await?;
         let (transport, mut answer) = self.transport(room, user, "send").await?;
         for track in tracks {
             let body = json!({"kind": track.kind(), "rtpParameters": rtp_parameters(*track)});
@@ -167,6 +225,11 @@ impl Callplane {
                 "rtpCapabilities": capabilities});
             let consumer = self.call(room, user, Method::POST, "/consume", body).await?;
             answer.streams.push(stream_of(&consumer["rtpParameters"]).context("consumer parameters")?);
+            if let Shown::Layer(layer) = published.shown {
+                let id = consumer["id"].as_str().context("a consumer has an id")?;
+                let path = format!("/consumers/{id}/preferred-layers");
+                self.call(room, user, Method::POST, &path, json!({"spatialLayer": layer})).await?;
+            }
         }
         answer.expected(wanted)
     }
@@ -189,10 +252,23 @@ impl Callplane {
     }
 
     pub(super) async fn stop(&mut self) {
+        self.sockets.abort_all();
         // It is killed: it would wait for its rooms otherwise.
         let _ = self.child.kill().await;
         let _ = std::fs::remove_file(&self.keys);
     }
+}
+
+/// The producer of which an event tells, and the highest of its encodings that anybody wants.
+fn layers_wanted(event: &str) -> Option<(String, Option<u8>)> {
+    // Most are about something else, and long.
+    let event: Value = event.contains("producer-layers-wanted").then(|| serde_json::from_str(event).ok())??;
+    if event["type"] != "producer-layers-wanted" {
+        return None;
+    }
+    let data = &event["data"];
+    let highest = data["spatialLayer"].as_u64().and_then(|layer| u8::try_from(layer).ok());
+    Some((data["producerId"].as_str()?.to_owned(), highest))
 }
 
 /// What `consume` says of the stream that comes.
@@ -206,4 +282,36 @@ pub(in crate::sfu) fn stream_of(parameters: &Value) -> Option<AnsweredStream> {
         rtx: ssrc(&encoding["rtx"]["ssrc"]),
         transport_cc: transport_cc.map(|id| id as u8),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sfu::{
+        track::{Content, LAYERS},
+        video::Video,
+    };
+
+    #[test]
+    fn an_event_says_which_encodings_are_wanted() {
+        let event = |layer: Value| {
+            json!({"type": "producer-layers-wanted", "data": {"producerId": "p", "spatialLayer": layer}}).to_string()
+        };
+        assert_eq!(layers_wanted(&event(json!(2))), Some(("p".to_owned(), Some(2))));
+        assert_eq!(layers_wanted(&event(Value::Null)), Some(("p".to_owned(), None)));
+        for other in ["", "producer-layers-wanted", r#"{"type": "room", "data": {"name": "producer-layers-wanted"}}"#] {
+            assert_eq!(layers_wanted(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_simulcast_track_has_an_encoding_for_each_of_its_sources() {
+        let video = Video::Camera { bitrate: 1e6, rate: 30.0 };
+        let track = Spec { number: 3, content: Content::Layers([video; LAYERS]) };
+        let parameters = rtp_parameters(track);
+        let encodings = parameters["encodings"].as_array().unwrap();
+        let first = 0x1000_0000 + 6;
+        let of = |at: u32| json!({"ssrc": first + 2 * at, "rtx": {"ssrc": first + 2 * at + 1}});
+        assert_eq!(*encodings, [of(0), of(1), of(2)]);
+    }
 }

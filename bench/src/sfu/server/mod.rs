@@ -8,14 +8,14 @@ use std::{net::SocketAddr, path::Path};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::{handshake::Credentials, stream::Expected, track::Spec};
+use super::{generator::Layers, handshake::Credentials, stage::Stage, stream::Expected, track::Spec};
 pub use callplane::Callplane;
 pub(super) use callplane::{rtp_parameters, stream_of};
 pub use lines::Lines;
 
 /// Our ufrag in every connection: servers that are ICE-lite do not look at it.
 const UFRAG: &str = "load";
-/// And our password, for servers that want to see one.
+/// And our password, for servers that want to see one, and that check us.
 const PASSWORD: &str = "load-load-load-load-load-load";
 
 /// Which server.
@@ -27,11 +27,13 @@ pub enum Peer {
     Mediasoup,
     /// Janus with its video room.
     Janus,
+    /// LiveKit's server.
+    Livekit,
 }
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Callplane, Self::Mediasoup, Self::Janus];
+    pub const ALL: [Self; 4] = [Self::Callplane, Self::Mediasoup, Self::Janus, Self::Livekit];
 
     /// Its name, in the table and in the file system.
     pub fn name(self) -> &'static str {
@@ -39,8 +41,20 @@ impl Peer {
             Self::Callplane => "callplane",
             Self::Mediasoup => "mediasoup",
             Self::Janus => "janus",
+            Self::Livekit => "livekit",
         }
     }
+}
+
+/// How somebody gets a track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// As it is published.
+    Whole,
+    /// One encoding of simulcast, the lowest is 0.
+    Layer(u8),
+    /// Not at all: the server is told that it is wanted, and chooses others.
+    Nothing,
 }
 
 /// A track as a server knows it.
@@ -52,6 +66,19 @@ pub struct Published {
     pub id: String,
     /// What it is.
     pub spec: Spec,
+    /// How whoever asks for it has to get it.
+    pub shown: Shown,
+}
+
+impl Published {
+    /// Number in the load of the track whose packets have to come.
+    fn expected(&self) -> Option<u32> {
+        match self.shown {
+            Shown::Whole => Some(self.spec.number),
+            Shown::Layer(layer) => Some(self.spec.number + u32::from(layer)),
+            Shown::Nothing => None,
+        }
+    }
 }
 
 /// Where a client connects, with what both sides said.
@@ -87,15 +114,15 @@ pub(super) struct AnsweredStream {
 }
 
 impl AnsweredStream {
-    /// What a client is to expect of a track that it gets as this stream.
-    pub(super) fn expected(&self, track: Spec) -> Expected {
+    /// What a client is to expect of this stream, which carries that track.
+    pub(super) fn expected(&self, track: Option<u32>, spec: Spec) -> Expected {
         Expected {
-            track: track.number,
+            track,
             ssrc: self.ssrc,
             rtx: self.rtx,
             transport_cc: self.transport_cc.unwrap_or(0),
             // Browsers do not ask for lost sound unless it is negotiated; pictures they do.
-            nack: track.is_video(),
+            nack: spec.is_video(),
         }
     }
 }
@@ -103,19 +130,25 @@ impl AnsweredStream {
 impl Answer {
     fn session<T>(&self, media: Vec<T>) -> Session<T> {
         let remote = (self.ufrag.clone(), self.password.clone());
-        Session { remote: self.address, credentials: Credentials { remote, local: UFRAG.to_owned() }, media }
+        let local = (UFRAG.to_owned(), PASSWORD.to_owned());
+        Session { remote: self.address, credentials: Credentials { remote, local, address: self.address }, media }
     }
 
     fn published(&self, user: &str, tracks: &[Spec]) -> Result<Session<Published>> {
         anyhow::ensure!(self.ids.len() == tracks.len(), "{} of {} tracks were taken", self.ids.len(), tracks.len());
-        let of = |(id, spec): (&String, &Spec)| Published { user: user.to_owned(), id: id.clone(), spec: *spec };
+        let of = |(id, spec): (&String, &Spec)| Published {
+            user: user.to_owned(),
+            id: id.clone(),
+            spec: *spec,
+            shown: Shown::Whole,
+        };
         Ok(self.session(self.ids.iter().zip(tracks).map(of).collect()))
     }
 
     fn expected(&self, wanted: &[Published]) -> Result<Session<Expected>> {
         let (got, asked) = (self.streams.len(), wanted.len());
         anyhow::ensure!(got == asked, "{got} of {asked} tracks are given");
-        Ok(self.session(self.streams.iter().zip(wanted).map(|(s, p)| s.expected(p.spec)).collect()))
+        Ok(self.session(self.streams.iter().zip(wanted).map(|(s, p)| s.expected(p.expected(), p.spec)).collect()))
     }
 }
 
@@ -147,6 +180,30 @@ impl Server {
         match self {
             Self::Callplane(server) => server.pids(),
             Self::Lines(server) => server.pids(),
+        }
+    }
+
+    /// Opens a room; one without a stage forwards everything.
+    ///
+    /// # Errors
+    /// What the server says, or when it has no rooms that choose.
+    pub async fn open(&self, room: &str, stage: Option<&Stage>) -> Result<()> {
+        match (self, stage) {
+            (Self::Callplane(server), _) => server.open(room, stage).await.with_context(|| format!("opening {room}")),
+            // Their rooms are there when somebody comes.
+            (Self::Lines(_), None) => Ok(()),
+            (Self::Lines(_), Some(_)) => anyhow::bail!("it does not choose who is seen and heard"),
+        }
+    }
+
+    /// Hears from now on which encodings of somebody's tracks anybody wants, and tells the generator.
+    ///
+    /// # Errors
+    /// What the server says, or when it does not tell.
+    pub async fn listen(&mut self, room: &str, user: &str, tracks: Vec<Published>, layers: Layers) -> Result<()> {
+        match self {
+            Self::Callplane(server) => server.listen(room, user, tracks, layers).await,
+            Self::Lines(_) => anyhow::bail!("it does not say which encodings are wanted"),
         }
     }
 

@@ -22,7 +22,7 @@ use super::{
     process,
     run::{Room, Running, receiver, silent},
     server::{Callplane, Peer, Server},
-    track::{Content, Spec},
+    track::{Content, Spec, Voice},
     video::Video,
 };
 use crate::clock;
@@ -81,7 +81,7 @@ impl Guest {
     async fn comes(running: &Running<'_>, number: usize, at: Instant) -> Result<Self> {
         let user = format!("guest-{number}");
         let tracks = [
-            Spec { number: GUESTS, content: Content::Sound },
+            Spec { number: GUESTS, content: Content::Sound(Voice::Steady) },
             Spec { number: GUESTS + 1, content: Content::Pictures(CAMERA) },
         ];
         let publishing = running.server.publish(ROOM, &user, &tracks).await?;
@@ -113,12 +113,15 @@ const CAMERA: Video = Video::Camera { bitrate: 300_000.0, rate: 15.0 };
 fn rooms() -> Vec<Room> {
     let participant = |number: u32| {
         vec![
-            Spec { number: 2 * number, content: Content::Sound },
+            Spec { number: 2 * number, content: Content::Sound(Voice::Steady) },
             Spec { number: 2 * number + 1, content: Content::Pictures(CAMERA) },
         ]
     };
-    let room =
-        |r: u32| Room { publishers: (0..5).map(|p| participant(5 * r + p)).collect(), conference: true, listeners: 0 };
+    let room = |r: u32| Room {
+        publishers: (0..5).map(|p| participant(5 * r + p)).collect(),
+        conference: true,
+        ..Room::default()
+    };
     (0..2).map(room).collect()
 }
 
