@@ -2,14 +2,16 @@
 # build.sh [PEER...]: builds or unpacks the servers that callplane is measured against, pinned, into the
 # cache. Each is optional: what cannot be built is said in one line, and the benchmark says so too.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-(($#)) || set -- mediasoup janus
+(($#)) || set -- mediasoup janus livekit
 mkdir -p "$PEERS"
 exec 9>"$PEERS/lock"
 flock 9
 
 for peer in "$@"; do
   [[ -x $PEERS_DIR/$peer/build.sh ]] || die "no such peer: $peer"
-  key=$(cd "$PEERS_DIR" && find lib.sh "$peer" -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-16)
+  shared=(lib.sh)
+  grep --quiet sdp.mjs "$PEERS_DIR/$peer/build.sh" && shared+=(sdp.mjs)
+  key=$(cd "$PEERS_DIR" && find "${shared[@]}" "$peer" -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-16)
   if [[ $(cat "$PEERS/$peer/stamp" 2>/dev/null) == "$key" ]]; then
     continue
   fi

@@ -7,8 +7,8 @@ import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import WebSocket from "ws";
+import { answer, offer, parse } from "./sdp.mjs";
 
-const TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 const here = process.cwd();
 const freePort = () =>
   new Promise((resolve) => {
@@ -60,9 +60,12 @@ async function connect() {
 
 const socket = await connect();
 const waiting = new Map();
+// What to do when the connection of a handle stands.
+const connected = new Map();
 let transactions = 0;
 socket.on("message", (data) => {
   const message = JSON.parse(data);
+  if (message.janus === "webrtcup") connected.get(message.sender)?.();
   const waiter = waiting.get(message.transaction);
   // A request of the plugin is acknowledged first, and answered by an event.
   if (!waiter || message.janus === "ack") return;
@@ -96,83 +99,18 @@ function room(name) {
   return rooms.get(name);
 }
 
-const head = ({ ufrag, password, fingerprint }, mids) => [
-  "v=0",
-  "o=- 1 1 IN IP4 127.0.0.1",
-  "s=-",
-  "t=0 0",
-  `a=group:BUNDLE ${mids.join(" ")}`,
-  `a=ice-ufrag:${ufrag}`,
-  `a=ice-pwd:${password}`,
-  `a=fingerprint:sha-256 ${fingerprint}`,
-  "a=setup:active",
-];
-const section = (kind, types, mid, direction) => [
-  `m=${kind} 9 UDP/TLS/RTP/SAVPF ${types.join(" ")}`,
-  "c=IN IP4 127.0.0.1",
-  `a=mid:${mid}`,
-  `a=${direction}`,
-  "a=rtcp-mux",
-  "a=rtcp-rsize",
-  "a=candidate:1 1 udp 2130706431 127.0.0.1 9 typ host",
-];
-
-function offer(request) {
-  const { opus, vp8, rtx } = request.payloadTypes;
-  const lines = head(request, request.tracks.map(({ mid }) => mid));
-  for (const track of request.tracks) {
-    const video = track.kind === "video";
-    lines.push(...section(track.kind, video ? [vp8, rtx] : [opus], track.mid, "sendonly"));
-    lines.push(...request.extensions.map(([uri, id]) => `a=extmap:${id} ${uri}`));
-    if (video) {
-      const feedback = ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"];
-      lines.push(`a=rtpmap:${vp8} VP8/90000`, ...feedback.map((kind) => `a=rtcp-fb:${vp8} ${kind}`));
-      lines.push(`a=rtpmap:${rtx} rtx/90000`, `a=fmtp:${rtx} apt=${vp8}`);
-      lines.push(`a=ssrc-group:FID ${track.ssrc} ${track.rtx}`);
-    } else {
-      lines.push(`a=rtpmap:${opus} opus/48000/2`, `a=rtcp-fb:${opus} transport-cc`);
-    }
-    lines.push(`a=msid:load ${track.mid}`, `a=ssrc:${track.ssrc} cname:load`);
-    if (video) lines.push(`a=ssrc:${track.rtx} cname:load`);
-  }
-  return `${lines.join("\r\n")}\r\n`;
-}
-
-// Says yes to everything that is offered.
-function answer(request, sections) {
-  const lines = head(request, sections.map(({ mid }) => mid));
-  for (const { kind, types, mid, kept } of sections) {
-    lines.push(...section(kind, types, mid, "recvonly"), ...kept);
-  }
-  return `${lines.join("\r\n")}\r\n`;
-}
-
-function parse(sdp) {
-  const [first, ...rest] = sdp.split(/^m=/m);
-  const find = (text, pattern) => text.match(pattern)?.[1];
-  const all = (text, pattern) => [...text.matchAll(pattern)].map((match) => match[0].trim());
-  const sections = rest.map((text) => ({
-    kind: text.split(" ")[0],
-    types: text.split("\r\n")[0].split(" ").slice(3),
-    mid: find(text, /^a=mid:(\S+)/m),
-    kept: all(text, /^a=(rtpmap|rtcp-fb|fmtp|extmap):.*$/gm),
-    ssrc: Number(find(text, /^a=ssrc:(\d+)/m)),
-    rtx: Number(find(text, /^a=ssrc-group:FID \d+ (\d+)/m)) || undefined,
-    transportCc: Number(find(text, new RegExp(`^a=extmap:(\\d+) ${TRANSPORT_CC}`, "m"))) || undefined,
-  }));
-  const [, ip, udp] = sdp.match(/^a=candidate:\S+ 1 udp \d+ (\S+) (\d+) typ host/im) ?? [];
-  const credentials = rest[0] + first;
-  const [ufrag, password] = [find(credentials, /^a=ice-ufrag:(\S+)/m), find(credentials, /^a=ice-pwd:(\S+)/m)];
-  return { sections, connect: { address: `${ip}:${udp}`, ufrag, password } };
-}
+// Publishers whose connection does not stand yet have nothing to subscribe to.
+const feeds = new Map();
 
 const operations = {
   async publish(request) {
     const [id, handle] = [await room(request.room), await attach()];
+    const names = request.tracks.map(({ mid }) => mid);
     const descriptions = request.tracks.map(({ mid, kind }) => ({ mid, description: kind }));
     const body = { request: "joinandconfigure", room: id, ptype: "publisher", display: request.user, descriptions };
-    const event = await message(handle, body, { type: "offer", sdp: offer(request) });
+    const event = await message(handle, body, { type: "offer", sdp: offer(request, names) });
     const feed = event.plugindata.data.id;
+    feeds.set(feed, new Promise((resolve) => connected.set(handle, resolve)));
     return { ...parse(event.jsep.sdp).connect, ids: request.tracks.map(({ mid }) => `${feed} ${mid}`) };
   },
   async subscribe(request) {
@@ -181,6 +119,7 @@ const operations = {
       const [feed, mid] = track.split(" ");
       return { feed: Number(feed), mid };
     });
+    await Promise.all(streams.map(({ feed }) => feeds.get(feed)));
     const event = await message(handle, { request: "join", room: id, ptype: "subscriber", streams });
     const { sections, connect } = parse(event.jsep.sdp);
     await message(handle, { request: "start" }, { type: "answer", sdp: answer(request, sections) });
