@@ -8,17 +8,18 @@ const head = ({ ufrag, password, fingerprint }, mids) => [
   "o=- 1 1 IN IP4 127.0.0.1",
   "s=-",
   "t=0 0",
-  `a=group:BUNDLE ${mids.join(" ")}`,
+  ...(mids.length ? [`a=group:BUNDLE ${mids.join(" ")}`] : []),
   `a=ice-ufrag:${ufrag}`,
   `a=ice-pwd:${password}`,
   `a=fingerprint:sha-256 ${fingerprint}`,
-  "a=setup:active",
 ];
 const section = (kind, types, mid, direction) => [
   `m=${kind} 9 UDP/TLS/RTP/SAVPF ${types.join(" ")}`,
   "c=IN IP4 127.0.0.1",
   `a=mid:${mid}`,
   `a=${direction}`,
+  // Not for all sections at once: LiveKit looks for it here alone, and would be the DTLS client too.
+  "a=setup:active",
   "a=rtcp-mux",
   "a=rtcp-rsize",
   "a=candidate:1 1 udp 2130706431 127.0.0.1 9 typ host",
@@ -29,6 +30,8 @@ const refused = ({ protocol, types, mid }) => [
   "c=IN IP4 127.0.0.1",
   `a=mid:${mid}`,
   "a=inactive",
+  // It may be the only section of the first offer, which decides.
+  "a=setup:active",
 ];
 const text = (lines) => `${lines.join("\r\n")}\r\n`;
 

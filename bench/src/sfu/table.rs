@@ -132,3 +132,53 @@ impl Tables {
         Ok(fs::write(path, serde_json::to_string_pretty(self)?)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sfu::meter::Totals;
+
+    fn measured(case: &str, peer: &str, kilobytes: f64) -> Measured {
+        Measured {
+            case: case.to_owned(),
+            peer: peer.to_owned(),
+            subscribers: 50,
+            packets_per_second: 1.0,
+            megabits_per_second: 1.0,
+            cores: 0.5,
+            generator_cores: 0.5,
+            micros_per_packet: 1.0,
+            kilobytes_per_subscriber: kilobytes,
+            latency_p50: 1.0,
+            latency_p99: 1.0,
+            loss_percent: 0.0,
+            packets_per_train: 1.0,
+            load_average: 0.0,
+            counted: Totals::default(),
+        }
+    }
+
+    #[test]
+    fn memory_is_judged_wherever_one_sends_to_fifty_and_rooms_only_where_all_publish() {
+        let mut tables = Tables {
+            media: vec![
+                measured("1→50, camera 1.5 Mbit/s", "callplane", 160.0),
+                measured("1→50, equal packets of 1200 B", "callplane", 70.0),
+                measured("1→50, equal packets of 1200 B", "mediasoup", 190.0),
+                measured("10 rooms of 50, 9 cameras + 3 voices, all forwarded", "callplane", 300.0),
+            ],
+            ..Tables::default()
+        };
+        tables.judge();
+        let memory = tables.goals.iter().filter(|row| row.name.starts_with("memory"));
+        let memory: Vec<_> = memory.map(|row| (row.name.as_str(), row.value, row.met)).collect();
+        let name = "memory per subscriber, 1→50";
+        assert_eq!(memory[0], (format!("{name}, camera 1.5 Mbit/s").as_str(), 160.0, Some(false)));
+        assert_eq!(memory[1], (format!("{name}, equal packets of 1200 B").as_str(), 70.0, Some(true)));
+        assert_eq!(memory.len(), 2);
+        assert!(!tables.goals.iter().any(|row| row.name.contains("rooms")));
+        tables.media.push(measured("10 rooms of 50, all publish: last-N 9, loudest 3, 3 layers", "callplane", 300.0));
+        tables.judge();
+        assert!(tables.goals.iter().any(|row| row.name == "10 rooms of 50: loss"));
+    }
+}
