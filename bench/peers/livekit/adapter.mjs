@@ -86,7 +86,7 @@ livekit.on("exit", () => end(1));
 for (let attempt = 0; ; attempt += 1) {
   const answered = await fetch(`http://127.0.0.1:${port}/`).catch(() => undefined);
   if (answered) break;
-  if (attempt === 200) end(1);
+  if (attempt === 600) end(1);
   await new Promise((resolve) => setTimeout(resolve, 50));
 }
 

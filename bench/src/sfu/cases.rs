@@ -3,12 +3,13 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Result, ensure};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use super::{
     generator::Generator,
     process,
-    run::{Measured, Room, Running, receiver, silent},
+    run::{CONCURRENT, Measured, Room, Running, receiver, silent},
     server::{Peer, Server},
     stage::Stage,
     track::{Content, LAYERS, Spec, Voice},
@@ -216,10 +217,13 @@ async fn handshakes(peer: Peer, generator: &Generator, logs: &Path) -> Result<Jo
     generator.add(vec![(publisher.remote, silent(&publisher))])?;
     until(generator, 1).await?;
     let published = publisher.media;
-    let mut receivers = Vec::new();
-    for i in 0..COUNT {
-        receivers.push(receiver(server.subscribe("room", &format!("listener-{i}"), &published).await?));
-    }
+    let subscribe = |user: String| {
+        let (server, published) = (&server, &published);
+        async move { server.subscribe("room", &user, published).await.map(receiver) }
+    };
+    // Several at a time: servers give up on those who have agreed and do not connect for half a minute.
+    let users = (0..COUNT).map(|i| format!("listener-{i}"));
+    let receivers: Vec<_> = stream::iter(users).map(subscribe).buffered(CONCURRENT).try_collect().await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let before = process::usage(server.pids())?;
     let began = clock::now();

@@ -19,7 +19,7 @@ use super::{
 use crate::clock;
 
 /// Requests to the signalling at a time.
-const CONCURRENT: usize = 8;
+pub const CONCURRENT: usize = 8;
 /// Until all handshakes must be over.
 const PATIENCE: Duration = Duration::from_secs(25);
 /// Between the last handshake and the measurement.

@@ -25,7 +25,7 @@ use super::{super::rtp, Answer, PASSWORD, Peer, Published, Session, Spec, UFRAG}
 use crate::sfu::stream::Expected;
 
 /// How long a server may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<Value, String>>>>>;
 
