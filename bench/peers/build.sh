@@ -9,7 +9,7 @@ flock 9
 
 for peer in "$@"; do
   [[ -x $PEERS_DIR/$peer/build.sh ]] || die "no such peer: $peer"
-  shared=(lib.sh)
+  shared=(lib.sh lines.mjs)
   grep --quiet sdp.mjs "$PEERS_DIR/$peer/build.sh" && shared+=(sdp.mjs)
   key=$(cd "$PEERS_DIR" && find "${shared[@]}" "$peer" -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-16)
   if [[ $(cat "$PEERS/$peer/stamp" 2>/dev/null) == "$key" ]]; then

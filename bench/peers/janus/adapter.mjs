@@ -5,8 +5,8 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
-import { createInterface } from "node:readline";
 import WebSocket from "ws";
+import { serve } from "./lines.mjs";
 import { answer, offer, parse } from "./sdp.mjs";
 
 const here = process.cwd();
@@ -133,15 +133,4 @@ const operations = {
   },
 };
 
-const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
-say({ pids: [janus.pid] });
-const lines = createInterface({ input: process.stdin });
-lines.on("line", async (line) => {
-  const request = JSON.parse(line);
-  try {
-    say({ id: request.id, ok: await operations[request.op](request) });
-  } catch (error) {
-    say({ id: request.id, error: String(error) });
-  }
-});
-lines.on("close", () => end(0));
+serve([janus.pid], operations, () => end(0));

@@ -4,7 +4,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 need node npm apt-get dpkg
 here=$PEERS_DIR/janus
 cd "$OUT"
-cp "$PEERS_DIR/sdp.mjs" "$here"/{adapter.mjs,janus.jcfg,janus.transport.websockets.jcfg,janus.plugin.videoroom.jcfg,package.json,package-lock.json} .
+cp "$PEERS_DIR"/{lines,sdp}.mjs "$here"/{adapter.mjs,janus.jcfg,janus.transport.websockets.jcfg,janus.plugin.videoroom.jcfg,package.json,package-lock.json} .
 npm ci --no-audit --no-fund
 mapfile -t packages < <(apt-get install --simulate --no-install-recommends janus=1.1.2-1 | awk '/^Inst/ {print $2}')
 ((${#packages[@]})) || packages=(janus)

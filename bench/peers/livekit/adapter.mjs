@@ -6,7 +6,6 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import path from "node:path";
 import process from "node:process";
-import { createInterface } from "node:readline";
 import {
   AddTrackRequest,
   SessionDescription,
@@ -19,6 +18,7 @@ import {
 } from "@livekit/protocol";
 import { AccessToken } from "livekit-server-sdk";
 import WebSocket from "ws";
+import { serve } from "./lines.mjs";
 import { address, answer, offer, parse } from "./sdp.mjs";
 
 // The oldest signalling protocol with everything that the media path has (ICE-lite, all tracks of a room in one offer).
@@ -204,15 +204,4 @@ const operations = {
   },
 };
 
-const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
-say({ pids: [livekit.pid] });
-const lines = createInterface({ input: process.stdin });
-lines.on("line", async (line) => {
-  const request = JSON.parse(line);
-  try {
-    say({ id: request.id, ok: await operations[request.op](request) });
-  } catch (error) {
-    say({ id: request.id, error: String(error) });
-  }
-});
-lines.on("close", () => end(0));
+serve([livekit.pid], operations, () => end(0));

@@ -4,7 +4,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 need go node npm
 here=$PEERS_DIR/livekit
 cd "$OUT"
-cp "$PEERS_DIR/sdp.mjs" "$here"/{adapter.mjs,package.json,package-lock.json} .
+cp "$PEERS_DIR"/{lines,sdp}.mjs "$here"/{adapter.mjs,package.json,package-lock.json} .
 npm ci --no-audit --no-fund
 cd "$here"
 go build -o "$OUT/livekit-server" -ldflags '-s -w' github.com/livekit/livekit-server/cmd/server

@@ -1,8 +1,8 @@
 // mediasoup behind JSON lines: `publish` and `subscribe` in, where to connect out. The worker is the
 // process that is measured; this script only tells it what to do.
-import { createInterface } from "node:readline";
 import process from "node:process";
 import path from "node:path";
+import { serve } from "./lines.mjs";
 
 process.env.MEDIASOUP_WORKER_BIN = path.resolve("mediasoup-worker");
 const mediasoup = await import("mediasoup");
@@ -85,18 +85,7 @@ const operations = {
   },
 };
 
-const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
-say({ pids: workers.map(({ worker }) => worker.pid) });
-const lines = createInterface({ input: process.stdin });
-lines.on("line", async (line) => {
-  const request = JSON.parse(line);
-  try {
-    say({ id: request.id, ok: await operations[request.op](request) });
-  } catch (error) {
-    say({ id: request.id, error: String(error) });
-  }
-});
-lines.on("close", () => {
+serve(workers.map(({ worker }) => worker.pid), operations, () => {
   workers.forEach(({ worker }) => worker.close());
   process.exit(0);
 });

@@ -6,7 +6,7 @@ need node npm python3 ninja g++ cargo
 here=$PEERS_DIR/mediasoup
 cd "$OUT"
 
-cp "$here"/package*.json "$here"/adapter.mjs .
+cp "$PEERS_DIR/lines.mjs" "$here"/package*.json "$here"/adapter.mjs .
 # A worker that is there already keeps the install script from getting one.
 MEDIASOUP_WORKER_BIN=$OUT/mediasoup-worker npm ci --no-audit --no-fund
 
