@@ -361,13 +361,13 @@ impl Congestion {
         }
         // Far more than was hoped for comes, and nothing waits or is lost: the path carries it.
         let is_calm = self.trend.usage() == Usage::Normal && !hold && !self.queue.stands();
-        let is_settled = self.rate.decreased().is_none_or(|at| now.saturating_sub(at) > SETTLED + self.round_trip);
+        let is_settled = !self.rate.decreased_within(SETTLED + self.round_trip, now);
         let arriving = self.arriving.rate().unwrap_or_default();
         if is_calm && is_settled && arriving > FAR_MORE * self.rate.current() {
             self.rate.proven(arriving);
         }
         // What is lost now was sent before the last reduction: that has been paid for.
-        let rests = self.rate.decreased().is_some_and(|at| now.saturating_sub(at) < LOSS_REST + self.round_trip);
+        let rests = self.rate.decreased_within(LOSS_REST + self.round_trip, now);
         if let Some(factor) = reduce.filter(|_| !rests) {
             self.rate.limit(factor * self.rate.current(), now);
         }

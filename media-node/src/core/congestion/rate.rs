@@ -39,6 +39,11 @@ impl Rate {
         self.decreased
     }
 
+    /// It went down less than `time` ago.
+    pub fn decreased_within(&self, time: Micros, now: Micros) -> bool {
+        self.decreased.is_some_and(|at| now.saturating_sub(at) < time)
+    }
+
     /// Time has passed. `arriving`: what the subscriber received lately; `hold`: no growth for now.
     pub fn update(&mut self, usage: Usage, arriving: Option<f64>, round_trip: Micros, hold: bool, now: Micros) {
         let passed = now.saturating_sub(self.updated.replace(now).unwrap_or(now)).min(1_000_000) as f64 / 1e6;
@@ -69,7 +74,7 @@ impl Rate {
 
     fn decrease(&mut self, arriving: Option<f64>, round_trip: Micros, now: Micros) {
         let wait = round_trip.clamp(10_000, 200_000);
-        let recently = self.decreased.is_some_and(|at| now.saturating_sub(at) < wait);
+        let recently = self.decreased_within(wait, now);
         // One answer per round trip, unless far too much is still being sent.
         if recently && arriving.is_none_or(|arriving| arriving > 0.5 * self.current) {
             return;
